@@ -1,0 +1,1 @@
+//! Files behind a trait: real ones, and ones in memory that fail

@@ -1,0 +1,104 @@
+//! What the store answers. The numbers are etcd's; headers are the server's business.
+
+use crate::revision::{LeaseId, Revision};
+
+/// A key with everything that is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The revision it was created at.
+    pub create_revision: Revision,
+    /// The revision it was last put at.
+    pub mod_revision: Revision,
+    /// How often it was put since it was created; 1 when new.
+    pub version: i64,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its lease; 0 is none.
+    pub lease: LeaseId,
+}
+
+/// Answers a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeResponse {
+    /// The store's revision, not the one asked for; in a transaction, the one it writes.
+    pub revision: Revision,
+    /// The keys.
+    pub kvs: Vec<KeyValue>,
+    /// The limit cut some off.
+    pub more: bool,
+    /// How many keys are in the range, whatever limit and filters say.
+    pub count: i64,
+}
+
+/// Answers a put.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutResponse {
+    /// The revision it was written at.
+    pub revision: Revision,
+    /// What was there before, where asked for and present.
+    pub previous: Option<KeyValue>,
+}
+
+/// Answers a delete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteRangeResponse {
+    /// The store's revision after it.
+    pub revision: Revision,
+    /// How many keys were deleted.
+    pub deleted: i64,
+    /// What was there before, where asked for.
+    pub previous: Vec<KeyValue>,
+}
+
+/// Answers a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TxnResponse {
+    /// The store's revision after it.
+    pub revision: Revision,
+    /// Whether the comparisons held.
+    pub succeeded: bool,
+    /// One answer for each operation done.
+    pub responses: Vec<ResponseOp>,
+}
+
+/// Answers one operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseOp {
+    /// A range.
+    Range(RangeResponse),
+    /// A put.
+    Put(PutResponse),
+    /// A delete.
+    DeleteRange(DeleteRangeResponse),
+    /// A transaction within.
+    Txn(TxnResponse),
+}
+
+/// Answers a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// A put.
+    Put(PutResponse),
+    /// A delete.
+    DeleteRange(DeleteRangeResponse),
+    /// A transaction.
+    Txn(TxnResponse),
+    /// A compaction, with the store's revision.
+    Compact(Revision),
+}
+
+/// One change, for those who watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvEvent {
+    /// A key was put.
+    Put(KeyValue),
+    /// A key was deleted: only its name and the revision are known.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+        /// When.
+        mod_revision: Revision,
+    },
+}

@@ -1,0 +1,61 @@
+//! What must never happen. A member that meets one of these stops: going on could only make it
+//! worse.
+
+use core::fmt;
+
+use crate::types::{EntryId, LogIndex};
+
+/// Evidence that an invariant of the algorithm does not hold: a broken peer, a disk that lost what
+/// it had acknowledged, or a defect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A leader asked to replace an entry that this member knows to be committed.
+    CommittedEntryConflict {
+        /// What this member has committed.
+        ours: EntryId,
+        /// What the leader has at the same index.
+        theirs: EntryId,
+    },
+    /// Two members led in the same term.
+    TwoLeaders {
+        /// The term.
+        term: crate::types::Term,
+    },
+    /// The leader says that an entry is committed which this member had acknowledged and no longer
+    /// has: its disk forgot.
+    AcknowledgedEntryLost {
+        /// Our last entry.
+        last: LogIndex,
+        /// What we are known to have acknowledged.
+        acknowledged: LogIndex,
+    },
+    /// The host gave back entries that are not those of the log.
+    LogMismatch {
+        /// What the log has there.
+        expected: EntryId,
+        /// What the host loaded.
+        loaded: EntryId,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommittedEntryConflict { ours, theirs } => {
+                write!(f, "a leader sent entry {theirs} where {ours} is committed")
+            }
+            Self::TwoLeaders { term } => write!(f, "two members lead in term {term}"),
+            Self::AcknowledgedEntryLost { last, acknowledged } => write!(
+                f,
+                "the log ends at {last}, but this member had acknowledged up to {acknowledged}: \
+                 its disk lost acknowledged writes"
+            ),
+            Self::LogMismatch { expected, loaded } => {
+                write!(f, "the log was asked for entry {expected} and answered with {loaded}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Fault {}

@@ -1,0 +1,117 @@
+//! What the core asks of its host. One value holds everything that has gathered since the last;
+//! its fields say what must happen before what, and most of that is enforced by shape: a message
+//! that promises durability is not in a `Ready` at all until the write it depends on was
+//! acknowledged.
+
+use alloc::vec::Vec;
+
+use crate::fault::Fault;
+use crate::message::Envelope;
+use crate::outcome::{ProposalEnd, ReadEnd};
+use crate::types::{
+    Entry, EntryId, HardState, LoadId, LogIndex, NodeId, SnapshotMeta, Term, WriteId,
+};
+
+/// Everything the host must do now. The fields may be served in any order and in parallel, but for
+/// what each says of itself. An empty `Ready` asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// Send these, in order per receiver. They may be lost; sending needs no answer.
+    pub messages: Vec<Envelope>,
+    /// Write this, durably, after every earlier one; then call `persisted` with its number.
+    pub persist: Option<Persist>,
+    /// Apply these, in order, after every earlier one; then call `applied`. They may be applied
+    /// before this member's own disk has them: others' disks do.
+    pub committed: Vec<Entry>,
+    /// Read these from the log, then call `entries_loaded`.
+    pub loads: Vec<Load>,
+    /// Send each of these members a snapshot, then call `snapshot_sent`.
+    pub snapshots: Vec<NodeId>,
+    /// Proposals that ended.
+    pub proposals: Vec<ProposalEnd>,
+    /// Reads that ended.
+    pub reads: Vec<ReadEnd>,
+    /// Role, term or leader changed: for the host to log, to count and to tell its clients.
+    pub role: Option<RoleChange>,
+    /// The member met something impossible and has fallen silent for good: stop it and say so.
+    pub fault: Option<Fault>,
+}
+
+/// One durable write. Everything in it becomes durable together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// Its number, to be named when it is done.
+    pub write: WriteId,
+    /// The term and vote, where they changed.
+    pub hard_state: Option<HardState>,
+    /// A snapshot to begin the log anew from: what was in the log before is void, but for entries
+    /// after `snapshot.last` where the log already held that very entry.
+    pub snapshot: Option<SnapshotMeta>,
+    /// Entries, contiguous. The first of them replaces whatever the log holds from its index on.
+    pub entries: Vec<Entry>,
+}
+
+/// A request for entries that are not in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Its number, to be named with the entries.
+    pub id: LoadId,
+    /// The first entry wanted.
+    pub from: LogIndex,
+    /// The last entry wanted. Fewer may be answered, from the first on, but at least one.
+    pub to: LogIndex,
+    /// Stop after the entry that reaches this many bytes.
+    pub bytes_max: usize,
+}
+
+/// The role a member plays (paper, section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Answers, and waits to hear from a leader.
+    Follower,
+    /// Asks whether it could win an election.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Replicates its log to the others.
+    Leader,
+}
+
+/// What a member now is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleChange {
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Whom it takes for the leader; itself where it leads.
+    pub leader: Option<NodeId>,
+}
+
+/// A look at a member, for tests, operators and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The member.
+    pub id: NodeId,
+    /// Its role, term and leader.
+    pub role: RoleChange,
+    /// Its vote in that term.
+    pub vote: Option<NodeId>,
+    /// Its last entry.
+    pub last: EntryId,
+    /// The last entry its own disk is known to have.
+    pub durable: LogIndex,
+    /// The last entry known to be committed.
+    pub commit: LogIndex,
+    /// The last entry its state machine has applied.
+    pub applied: LogIndex,
+    /// The last entry of its snapshot: nothing at or below it is in the log.
+    pub compacted: EntryId,
+}
+
+impl Ready {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

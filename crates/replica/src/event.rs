@@ -1,0 +1,51 @@
+//! Everything that can wake a member. The list is closed: whatever is not here cannot happen to it,
+//! and a simulator that can produce all of these has produced everything.
+
+use quorate_raft::{
+    ElectionTimeout, Entry, Envelope, LoadId, LogIndex, NodeId, Proposal, ReadId, WriteId,
+};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed. Every event brings the time with it; this one brings nothing else.
+    Tick,
+    /// A message arrived. Its sender may be anyone and its content anything.
+    Peer(Envelope),
+    /// Clients ask for these commands to be replicated. Each ends in one `EndProposal`.
+    Propose(Vec<Proposal>),
+    /// A client asks for a linearizable read. It ends in one `ServeRead` or `FailRead`.
+    Read(ReadId),
+    /// The write of this number, and every one before it, is durable.
+    Persisted(WriteId),
+    /// The state machine has applied everything up to this index.
+    Applied(LogIndex),
+    /// Entries that were asked for, contiguous from the first one wanted.
+    EntriesLoaded {
+        /// Which request this answers.
+        load: LoadId,
+        /// At least one.
+        entries: Vec<Entry>,
+    },
+    /// An operator asks for leadership to be handed to this member. Only a leader can.
+    TransferLeadership(NodeId),
+    /// The member is about to stop: hand over leadership if it leads, take no more proposals.
+    HandOver,
+    /// Stand for election now, whatever the timers say.
+    Campaign,
+    /// The connection to this member broke; what was under way to it may be lost.
+    PeerUnreachable(NodeId),
+    /// Sending a snapshot ended.
+    SnapshotSent {
+        /// Its receiver.
+        to: NodeId,
+        /// Whether the receiver has it in place.
+        delivered: bool,
+    },
+    /// Everything up to this index is in the state machine's durable state: the log may forget it.
+    Compact(LogIndex),
+    /// From now on the election timeout is this, and the running timer begins anew.
+    SetElectionTimeout(ElectionTimeout),
+    /// From now on the heartbeat interval is this many milliseconds.
+    SetHeartbeatInterval(u64),
+}

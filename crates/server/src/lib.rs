@@ -1,0 +1,1 @@
+//! The quorate server, its APIs, its client and its command line

@@ -1,0 +1,1 @@
+//! A seeded cluster of real replicas on a fake network, clock and disk

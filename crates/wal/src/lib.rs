@@ -1,0 +1,1 @@
+//! The durable log: segments, records, checksums and recovery
