@@ -1,1 +1,3 @@
 //! The quorate server, its APIs, its client and its command line
+
+mod proto;
