@@ -1,5 +1,8 @@
 //! What the store answers. The numbers are etcd's; headers are the server's business.
 
+use std::sync::Arc;
+
+use crate::error::KvError;
 use crate::revision::{LeaseId, Revision};
 
 /// A key with everything that is known of it.
@@ -55,7 +58,7 @@ pub struct DeleteRangeResponse {
 /// Answers a transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TxnResponse {
-    /// The store's revision after it.
+    /// The store's revision after it; 0 in the answer to a transaction within another, as in etcd.
     pub revision: Revision,
     /// Whether the comparisons held.
     pub succeeded: bool,
@@ -89,16 +92,35 @@ pub enum Response {
     Compact(Revision),
 }
 
-/// One change, for those who watch.
+/// What came of applying a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The answer. After an error nothing has changed.
+    pub result: Result<Response, KvError>,
+    /// What changed, in order, all of it at one revision. Empty if nothing did.
+    pub events: Vec<KvEvent>,
+}
+
+/// One change, for those who watch. Cheap to clone: it shares its content with the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvEvent {
     /// A key was put.
-    Put(KeyValue),
+    Put(Arc<KeyValue>),
     /// A key was deleted: only its name and the revision are known.
     Delete {
         /// The key.
-        key: Vec<u8>,
+        key: Arc<[u8]>,
         /// When.
         mod_revision: Revision,
     },
+}
+
+impl KvEvent {
+    /// The key that changed.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            KvEvent::Put(record) => &record.key,
+            KvEvent::Delete { key, .. } => key,
+        }
+    }
 }
