@@ -1,0 +1,171 @@
+//! Elections (paper, section 5.2 and 5.4.1; pre-vote: dissertation, section 9.6). From the timeout
+//! that begins one to the vote that decides it, on both sides.
+
+use alloc::collections::BTreeMap;
+
+use crate::message::Message;
+use crate::node::{Node, RoleState};
+use crate::quorum::{VoteResult, tally};
+use crate::types::{EntryId, HardState, NodeId, Term};
+
+impl Node {
+    /// Stands for election now, whatever the timers say. Nothing happens on a leader, nor on a
+    /// member that may not stand.
+    pub fn campaign(&mut self) {
+        if self.may_campaign() {
+            self.begin_campaign();
+        }
+    }
+
+    /// Only voters stand, and only while their disk can take part.
+    fn may_campaign(&self) -> bool {
+        let leads = matches!(self.role, RoleState::Leader(_));
+        let voter = self.log.configuration().is_voter(self.config.id);
+        voter && !leads && !self.disk_is_stalled()
+    }
+
+    pub(crate) fn election_timed_out(&mut self) {
+        // Our own vote is still on its way to the disk: another term would not get there sooner.
+        let own_vote_open = matches!(self.role, RoleState::Candidate { .. })
+            && !self.durability.hard_state_is_durable();
+        if self.may_campaign() && !own_vote_open {
+            self.begin_campaign();
+        } else {
+            if let RoleState::Follower { leader } = &mut self.role {
+                *leader = None;
+            }
+            self.reset_election_timer();
+        }
+    }
+
+    fn begin_campaign(&mut self) {
+        if self.config.pre_vote {
+            self.become_pre_candidate();
+        } else {
+            self.become_candidate(false);
+        }
+    }
+
+    fn become_pre_candidate(&mut self) {
+        self.reset_election_timer();
+        let votes = BTreeMap::from([(self.config.id, true)]);
+        self.role = RoleState::PreCandidate { votes };
+        let campaign_term = self.term().next();
+        let last = self.log.last_id();
+        for voter in self.other_voters() {
+            self.send(voter, Message::PreVoteRequest { campaign_term, last });
+        }
+        self.count_pre_votes();
+    }
+
+    /// Raises the term and asks for votes. The requests wait until our own vote is durable: else we
+    /// could win, write, crash before it is, come back, and win the same term a second time.
+    pub(crate) fn become_candidate(&mut self, transfer: bool) {
+        assert!(!matches!(self.role, RoleState::Leader(_)), "a leader does not stand");
+        self.reset_election_timer();
+        self.role = RoleState::Candidate { votes: BTreeMap::new() };
+        self.raise_term(self.term().next(), Some(self.config.id));
+        let last = self.log.last_id();
+        for voter in self.other_voters() {
+            self.send_when_durable(voter, Message::VoteRequest { last, transfer });
+        }
+    }
+
+    fn other_voters(&self) -> impl Iterator<Item = NodeId> + use<> {
+        let configuration = self.log.configuration();
+        let mut voters = configuration.voters.clone();
+        voters.extend(&configuration.outgoing);
+        voters.remove(&self.config.id);
+        voters.into_iter()
+    }
+
+    // ---- Voters
+
+    /// Whether a log that ends with `last` is at least as up to date as ours (paper, section
+    /// 5.4.1): a later term of the last entry wins, then the longer log.
+    fn is_up_to_date(&self, last: EntryId) -> bool {
+        last >= self.log.last_id()
+    }
+
+    pub(crate) fn handle_pre_vote_request(
+        &mut self,
+        from: NodeId,
+        campaign_term: Term,
+        last: EntryId,
+    ) {
+        let granted = campaign_term > self.term() && self.is_up_to_date(last);
+        self.send(from, Message::PreVoteResponse { campaign_term, granted });
+    }
+
+    pub(crate) fn handle_vote_request(&mut self, from: NodeId, last: EntryId) {
+        let free = match self.hard_state.vote {
+            None => matches!(
+                self.role,
+                RoleState::Follower { leader: None } | RoleState::PreCandidate { .. }
+            ),
+            Some(vote) => vote == from,
+        };
+        if free && self.is_up_to_date(last) {
+            if self.hard_state.vote.is_none() {
+                self.set_hard_state(HardState { term: self.term(), vote: Some(from) });
+                self.role = RoleState::Follower { leader: None };
+                self.reset_election_timer();
+            }
+            self.send_when_durable(from, Message::VoteResponse { granted: true });
+        } else {
+            self.send(from, Message::VoteResponse { granted: false });
+        }
+    }
+
+    // ---- Candidates
+
+    pub(crate) fn handle_pre_vote_response(
+        &mut self,
+        from: NodeId,
+        campaign_term: Term,
+        granted: bool,
+    ) {
+        let this_round = campaign_term == self.term().next();
+        if let RoleState::PreCandidate { votes } = &mut self.role
+            && this_round
+        {
+            votes.insert(from, granted);
+            self.count_pre_votes();
+        }
+    }
+
+    fn count_pre_votes(&mut self) {
+        let RoleState::PreCandidate { votes } = &self.role else { return };
+        let result = tally(self.log.configuration(), |voter| votes.get(&voter).copied());
+        if result == VoteResult::Won {
+            self.become_candidate(false);
+        }
+    }
+
+    pub(crate) fn handle_vote_response(&mut self, from: NodeId, granted: bool) {
+        if let RoleState::Candidate { votes } = &mut self.role {
+            votes.entry(from).or_insert(granted);
+            self.count_votes();
+        }
+    }
+
+    /// A candidate's own vote counts as any other does: once it is durable.
+    pub(crate) fn count_own_vote(&mut self) {
+        let id = self.config.id;
+        let durable = self.durability.hard_state_is_durable();
+        if let RoleState::Candidate { votes } = &mut self.role
+            && durable
+            && votes.insert(id, true).is_none()
+        {
+            self.count_votes();
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let RoleState::Candidate { votes } = &self.role else { return };
+        let result = tally(self.log.configuration(), |voter| votes.get(&voter).copied());
+        if result == VoteResult::Won {
+            self.become_leader();
+        }
+    }
+}

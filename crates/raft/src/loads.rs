@@ -1,0 +1,108 @@
+//! Entries on their way back from the host's disk, and for whom. Much may have happened by the time
+//! they arrive: what they were for is then looked at again, and they are dropped if it has passed.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::fault::Fault;
+use crate::node::{Node, RoleState};
+use crate::ready::Load;
+use crate::types::{Entry, EntryId, LoadId, LogIndex, NodeId};
+
+#[derive(Debug, Default)]
+pub(crate) struct Loads {
+    last: LoadId,
+    under_way: BTreeMap<LoadId, UnderWay>,
+    applying: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    from: LogIndex,
+    truncations: u64,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// For the state machine.
+    Apply,
+    /// For a follower.
+    Peer(NodeId),
+}
+
+impl Node {
+    /// Entries that a [`Load`] asked for, contiguous from its first one on. An empty list says that
+    /// the host could not read them just now.
+    pub fn entries_loaded(&mut self, id: LoadId, entries: Vec<Entry>) {
+        let Some(load) = self.loads.under_way.remove(&id) else { return };
+        if let Purpose::Apply = load.purpose {
+            self.loads.applying = false;
+        }
+        let wanted = self.is_what_was_wanted(&load, &entries);
+        match load.purpose {
+            Purpose::Apply if wanted && load.from == self.log.handed_out().next() => {
+                self.hand_out(entries);
+            }
+            Purpose::Peer(peer) => self.loaded_for_peer(peer, id, load.from, entries, wanted),
+            Purpose::Apply => {}
+        }
+    }
+
+    /// Whether these are still the log's entries. If nothing was cut off since they were asked for
+    /// and they are others all the same, the host's log is not ours.
+    fn is_what_was_wanted(&mut self, load: &UnderWay, entries: &[Entry]) -> bool {
+        let mut index = load.from;
+        for entry in entries {
+            let term = self.log.term(index);
+            let expected = EntryId { term: term.unwrap_or_default(), index };
+            if entry.id != expected || term.is_none() {
+                if load.truncations == self.log.truncations() && term.is_some() {
+                    self.fail(Fault::LogMismatch { expected, loaded: entry.id });
+                }
+                return false;
+            }
+            index = index.next();
+        }
+        !entries.is_empty()
+    }
+
+    fn loaded_for_peer(
+        &mut self,
+        peer: NodeId,
+        id: LoadId,
+        from: LogIndex,
+        entries: Vec<Entry>,
+        wanted: bool,
+    ) {
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&peer) else { return };
+        if progress.loading != Some(id) {
+            return;
+        }
+        progress.loading = None;
+        if wanted && progress.next == from {
+            self.send_entries(peer, entries);
+        }
+    }
+
+    pub(crate) fn load_for_applying(&mut self, from: LogIndex, to: LogIndex) {
+        if !self.loads.applying {
+            self.loads.applying = true;
+            self.load(from, to, self.config.apply_bytes_max, Purpose::Apply);
+        }
+    }
+
+    pub(crate) fn load_for_peer(&mut self, peer: NodeId, from: LogIndex, to: LogIndex) -> LoadId {
+        self.load(from, to, self.config.append_bytes_max, Purpose::Peer(peer))
+    }
+
+    fn load(&mut self, from: LogIndex, to: LogIndex, bytes_max: usize, purpose: Purpose) -> LoadId {
+        self.loads.last.0 += 1;
+        let id = self.loads.last;
+        let truncations = self.log.truncations();
+        self.loads.under_way.insert(id, UnderWay { from, truncations, purpose });
+        self.ready.loads.push(Load { id, from, to, bytes_max });
+        id
+    }
+}

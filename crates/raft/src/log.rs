@@ -1,0 +1,312 @@
+//! The log as the core sees it: which entries there are and of which term, the recent ones in
+//! memory, and how far they are committed and applied. The entries themselves live on the host's
+//! disk; those that have left memory are loaded back by the host when somebody needs them.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::configuration::Configuration;
+use crate::fault::Fault;
+use crate::recovered::Recovered;
+use crate::terms::TermTable;
+use crate::types::{Entry, EntryId, LogIndex, Payload, SnapshotMeta, Term};
+
+/// ```text
+///   snapshot        memory_first                                 last
+///      |                 |                                         |
+///  ----+-----------------+-----------------------------------------+
+///      |  on disk alone  |  in memory (and on disk once durable)   |
+///      +-----------------+-----------------------------------------+
+///          applied <= handed_out <= commit
+/// ```
+///
+/// Invariants:
+/// - `snapshot.last.index <= applied <= handed_out <= commit <= last`.
+/// - `memory` is contiguous and ends at `last`, or is empty.
+/// - a committed entry is never truncated.
+#[derive(Debug)]
+pub(crate) struct Log {
+    snapshot: SnapshotMeta,
+    terms: TermTable,
+    last: LogIndex,
+    memory: VecDeque<Entry>,
+    memory_bytes: usize,
+    configurations: Vec<(LogIndex, Configuration)>,
+    commit: LogIndex,
+    handed_out: LogIndex,
+    applied: LogIndex,
+    /// Handed out and not yet applied, with sizes, oldest first.
+    applying: VecDeque<(LogIndex, usize)>,
+    applying_bytes: usize,
+    /// Counts truncations, so that entries loaded across one are recognised.
+    truncations: u64,
+}
+
+/// Entries wanted, and where they are.
+pub(crate) enum Slice {
+    /// Here they are, at least one.
+    Memory(Vec<Entry>),
+    /// They must be loaded, up to this index; what follows it is in memory.
+    Disk(LogIndex),
+}
+
+/// What became of a leader's entries.
+pub(crate) enum Appended {
+    /// The log matches the leader's up to here. `from` is the first entry that is new.
+    Matched { matched: LogIndex, new_from: Option<LogIndex> },
+    /// The entry before them is not in the log.
+    Missing,
+}
+
+impl Log {
+    /// Takes up what recovery found, or says why it makes no sense.
+    pub(crate) fn new(recovered: Recovered) -> Result<Self, Fault> {
+        let Recovered { snapshot, terms, last, configurations, applied, .. } = recovered;
+        let base = snapshot.last.index;
+        if applied > last || applied < base || last < base {
+            return Err(Fault::AcknowledgedEntryLost { last, acknowledged: applied.max(base) });
+        }
+        Ok(Self {
+            snapshot,
+            terms: TermTable::new(terms),
+            last,
+            memory: VecDeque::new(),
+            memory_bytes: 0,
+            configurations,
+            commit: applied,
+            handed_out: applied,
+            applied,
+            applying: VecDeque::new(),
+            applying_bytes: 0,
+            truncations: 0,
+        })
+    }
+
+    pub(crate) fn snapshot(&self) -> &SnapshotMeta {
+        &self.snapshot
+    }
+
+    pub(crate) fn last(&self) -> LogIndex {
+        self.last
+    }
+
+    pub(crate) fn commit(&self) -> LogIndex {
+        self.commit
+    }
+
+    pub(crate) fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    pub(crate) fn handed_out(&self) -> LogIndex {
+        self.handed_out
+    }
+
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations
+    }
+
+    /// The identity of the last entry, or of the snapshot's where there is none.
+    pub(crate) fn last_id(&self) -> EntryId {
+        let term = self.term(self.last).expect("the last entry's term is known");
+        EntryId { term, index: self.last }
+    }
+
+    /// The term of the entry at `index`; `None` where it was compacted or is not there yet.
+    pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
+        if index == self.snapshot.last.index {
+            Some(self.snapshot.last.term)
+        } else if index < self.snapshot.last.index || index > self.last {
+            None
+        } else {
+            let term = self.terms.term(index);
+            assert!(term.is_some(), "a retained entry has a term");
+            term
+        }
+    }
+
+    /// Whether this very entry is in the log, or is the snapshot's last.
+    pub(crate) fn contains(&self, id: EntryId) -> bool {
+        self.term(id.index) == Some(id.term)
+    }
+
+    /// The configuration in force: the latest in the log, committed or not.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        self.configurations.last().map_or(&self.snapshot.configuration, |(_, latest)| latest)
+    }
+
+    /// Adds entries that follow the last one.
+    pub(crate) fn append(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            assert!(entry.id.index == self.last.next(), "entries are appended in order");
+            self.terms.push(entry.id);
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configurations.push((entry.id.index, configuration.clone()));
+            }
+            self.last = entry.id.index;
+            self.memory_bytes += entry.size_bytes();
+            self.memory.push_back(entry);
+        }
+    }
+
+    /// Takes a leader's entries (paper, figure 2, AppendEntries 2 to 4). The log is cut only at an
+    /// entry that really conflicts: a late copy of an old request must not undo what came after it.
+    ///
+    /// The entries must follow `previous` without a gap, with terms that never fall.
+    pub(crate) fn append_from_leader(
+        &mut self,
+        previous: EntryId,
+        entries: Vec<Entry>,
+    ) -> Result<Appended, Fault> {
+        if !self.contains(previous) {
+            return Ok(Appended::Missing);
+        }
+        let matched = entries.last().map_or(previous.index, |entry| entry.id.index);
+        let Some(new) = entries.iter().position(|entry| !self.contains(entry.id)) else {
+            return Ok(Appended::Matched { matched, new_from: None });
+        };
+        let first_new = entries[new].id;
+        if first_new.index <= self.commit {
+            let term = self.term(first_new.index).unwrap_or_default();
+            let ours = EntryId { term, index: first_new.index };
+            return Err(Fault::CommittedEntryConflict { ours, theirs: first_new });
+        }
+        self.truncate_from(first_new.index);
+        self.append(entries.into_iter().skip(new));
+        Ok(Appended::Matched { matched, new_from: Some(first_new.index) })
+    }
+
+    fn truncate_from(&mut self, index: LogIndex) {
+        assert!(index > self.commit, "committed entries stay");
+        if index > self.last {
+            return;
+        }
+        self.truncations += 1;
+        while self.memory.back().is_some_and(|entry| entry.id.index >= index) {
+            let entry = self.memory.pop_back().expect("just seen");
+            self.memory_bytes -= entry.size_bytes();
+        }
+        self.terms.truncate_from(index);
+        self.configurations.retain(|(at, _)| *at < index);
+        self.last = index.previous();
+    }
+
+    /// Where an entry that could match a log with `id` would be at the latest: the last of ours at
+    /// or before `id` whose term is no later. Everything after it certainly differs, since terms
+    /// never fall along a log.
+    pub(crate) fn match_hint(&self, id: EntryId) -> EntryId {
+        let index = id.index.min(self.last);
+        let found = self.terms.last_at_most(id.term, index);
+        match found.filter(|&found| found > self.snapshot.last.index) {
+            Some(index) => EntryId { term: self.term(index).unwrap_or_default(), index },
+            None => self.snapshot.last,
+        }
+    }
+
+    /// Raises the commit index. Never lowers it.
+    pub(crate) fn commit_to(&mut self, index: LogIndex) {
+        assert!(index <= self.last, "only what is in the log can be committed");
+        self.commit = self.commit.max(index);
+    }
+
+    /// Entries `from` to `to`, up to `bytes_max` but at least one. Both must be in the log.
+    pub(crate) fn slice(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Slice {
+        assert!(from > self.snapshot.last.index && from <= to && to <= self.last, "in the log");
+        let Some(first) = self.memory.front().map(|entry| entry.id.index) else {
+            return Slice::Disk(to);
+        };
+        if from < first {
+            return Slice::Disk(to.min(first.previous()));
+        }
+        let skip = usize::try_from(from.0 - first.0).expect("memory fits the address space");
+        let mut bytes = 0;
+        let mut slice = Vec::new();
+        for entry in self.memory.iter().skip(skip) {
+            let size = entry.size_bytes();
+            if entry.id.index > to || (!slice.is_empty() && bytes + size > bytes_max) {
+                break;
+            }
+            bytes += size;
+            slice.push(entry.clone());
+        }
+        Slice::Memory(slice)
+    }
+
+    /// Everything from `from` on. No write has it yet, so all of it is in memory.
+    pub(crate) fn unsaved(&self, from: LogIndex) -> Vec<Entry> {
+        match self.slice(from, self.last, usize::MAX) {
+            Slice::Memory(entries) => entries,
+            Slice::Disk(_) => unreachable!("entries stay in memory until they are durable"),
+        }
+    }
+
+    /// The committed entries that may be handed out next, within `bytes_max` of what is handed out
+    /// and not yet applied.
+    pub(crate) fn next_to_apply(&self, bytes_max: usize) -> Option<(LogIndex, LogIndex, usize)> {
+        let room = bytes_max.saturating_sub(self.applying_bytes);
+        let idle = self.applying.is_empty();
+        let waiting = self.handed_out < self.commit;
+        (waiting && (idle || room > 0)).then(|| (self.handed_out.next(), self.commit, room))
+    }
+
+    /// Notes that these committed entries went to the state machine.
+    pub(crate) fn hand_out(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            assert!(entry.id.index == self.handed_out.next(), "entries are applied in order");
+            assert!(entry.id.index <= self.commit, "only committed entries are applied");
+            self.handed_out = entry.id.index;
+            self.applying.push_back((entry.id.index, entry.size_bytes()));
+            self.applying_bytes += entry.size_bytes();
+        }
+    }
+
+    /// Notes that the state machine has applied everything up to `index`.
+    pub(crate) fn applied_to(&mut self, index: LogIndex) {
+        assert!(index <= self.handed_out, "only what was handed out can be applied");
+        while self.applying.front().is_some_and(|&(at, _)| at <= index) {
+            let (_, bytes) = self.applying.pop_front().expect("just seen");
+            self.applying_bytes -= bytes;
+        }
+        self.applied = self.applied.max(index);
+    }
+
+    /// Lets old entries leave memory, down to `bytes_max`, if they are durable and applied.
+    pub(crate) fn evict(&mut self, durable: LogIndex, bytes_max: usize) {
+        let keep_from = durable.min(self.applied);
+        while self.memory_bytes > bytes_max
+            && self.memory.front().is_some_and(|entry| entry.id.index <= keep_from)
+        {
+            let entry = self.memory.pop_front().expect("just seen");
+            self.memory_bytes -= entry.size_bytes();
+        }
+    }
+
+    /// Forgets everything up to `index`, which must be applied.
+    pub(crate) fn compact(&mut self, index: LogIndex) {
+        assert!(index <= self.applied, "only applied entries are forgotten");
+        if index <= self.snapshot.last.index {
+            return;
+        }
+        let term = self.term(index).expect("an applied entry above the snapshot is in the log");
+        let covered = self.configurations.partition_point(|(at, _)| *at <= index);
+        if let Some((_, latest)) = self.configurations.drain(..covered).next_back() {
+            self.snapshot.configuration = latest;
+        }
+        self.terms.compact(index, self.last);
+        self.snapshot.last = EntryId { term, index };
+        while self.memory.front().is_some_and(|entry| entry.id.index <= index) {
+            let entry = self.memory.pop_front().expect("just seen");
+            self.memory_bytes -= entry.size_bytes();
+        }
+    }
+
+    /// Begins anew from a snapshot: nothing of the log before it stays.
+    pub(crate) fn restore(&mut self, snapshot: SnapshotMeta) {
+        assert!(snapshot.last.index > self.commit, "a snapshot only ever moves forward");
+        let index = snapshot.last.index;
+        let truncations = self.truncations + 1;
+        let recovered = Recovered { snapshot, last: index, applied: index, ..Recovered::default() };
+        *self = Self::new(recovered).expect("a log of a snapshot alone is consistent");
+        self.truncations = truncations;
+    }
+}

@@ -1,0 +1,149 @@
+//! What a leader knows of one follower.
+//!
+//! ```text
+//!              accepted                       log compacted past `next`
+//!   +-------+ ----------> +-----------+ ----------------------------------> +----------+
+//!   | Probe |             | Replicate |                                     | Snapshot |
+//!   +-------+ <---------- +-----------+        (from Probe as well)         +----------+
+//!       ^      rejected,                                                         |
+//!       |      unreachable                                                       |
+//!       +------------------------------------------------------------------------+
+//!                         installed, failed, or not heard of in time
+//! ```
+//!
+//! - *Probe*: one request at a time, to find where the logs agree.
+//! - *Replicate*: requests follow each other without waiting, within a window.
+//! - *Snapshot*: what the follower needs is compacted; nothing is sent but heartbeats.
+
+use alloc::collections::VecDeque;
+
+use crate::types::{LoadId, LogIndex, Millis};
+
+/// Invariants:
+/// - `matched < next`, and `matched` only grows while the leader leads.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) state: State,
+    /// The follower's log matches ours up to here, durably.
+    pub(crate) matched: LogIndex,
+    /// The next entry to send.
+    pub(crate) next: LogIndex,
+    /// The number of the latest request.
+    pub(crate) sequence: u64,
+    /// When the follower last answered anything in this term.
+    pub(crate) heard_at: Millis,
+    /// The latest heartbeat that it answered.
+    pub(crate) heartbeat_answered: u64,
+    /// The commit index that the latest request carried.
+    pub(crate) commit_sent: LogIndex,
+    /// Entries for it are being loaded.
+    pub(crate) loading: Option<LoadId>,
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    Probe {
+        /// The request that is out, unless a heartbeat's answer showed that it was lost.
+        waiting_for: Option<u64>,
+    },
+    Replicate(Window),
+    Snapshot {
+        /// When it was asked for.
+        since: Millis,
+    },
+}
+
+/// Requests with entries that are on their way.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    requests: VecDeque<(LogIndex, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    pub(crate) fn has_room(&self, messages_max: usize, bytes_max: usize) -> bool {
+        self.requests.len() < messages_max && self.bytes < bytes_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    fn push(&mut self, last: LogIndex, bytes: usize) {
+        self.requests.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn free_to(&mut self, matched: LogIndex) {
+        while self.requests.front().is_some_and(|&(last, _)| last <= matched) {
+            let (_, bytes) = self.requests.pop_front().expect("just seen");
+            self.bytes -= bytes;
+        }
+    }
+}
+
+impl Progress {
+    /// What a new leader assumes: that the follower has all it has itself, and that it was heard
+    /// of just now.
+    pub(crate) fn new(last: LogIndex, now: Millis) -> Self {
+        Self {
+            state: State::Probe { waiting_for: None },
+            matched: LogIndex(0),
+            next: last.next(),
+            sequence: 0,
+            heard_at: now,
+            heartbeat_answered: 0,
+            commit_sent: LogIndex(0),
+            loading: None,
+        }
+    }
+
+    /// Notes a request with entries up to `last`, of so many bytes; without entries, `last` is the
+    /// one before `next`. Returns the request's number.
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize, commit: LogIndex) -> u64 {
+        self.sequence += 1;
+        self.commit_sent = commit;
+        match &mut self.state {
+            State::Probe { waiting_for } => *waiting_for = Some(self.sequence),
+            State::Replicate(window) => {
+                if last >= self.next {
+                    window.push(last, bytes);
+                    self.next = last.next();
+                }
+            }
+            State::Snapshot { .. } => unreachable!("nothing is appended below a snapshot"),
+        }
+        self.sequence
+    }
+
+    /// The follower's log matches up to `matched`. Success is never stale: what matched once
+    /// matches for as long as we lead. Returns whether that is news.
+    pub(crate) fn accepted(&mut self, matched: LogIndex) -> bool {
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(self.matched.next());
+        if let State::Replicate(window) = &mut self.state {
+            window.free_to(self.matched);
+        }
+        news
+    }
+
+    /// Goes on without waiting for answers.
+    pub(crate) fn become_replicate(&mut self) {
+        self.next = self.matched.next();
+        self.state = State::Replicate(Window::default());
+    }
+
+    /// Goes back to one request at a time, from `next` on.
+    pub(crate) fn become_probe(&mut self, next: LogIndex) {
+        self.next = next.max(self.matched.next());
+        self.state = State::Probe { waiting_for: None };
+        self.loading = None;
+    }
+
+    /// Waits for a snapshot to be installed.
+    pub(crate) fn become_snapshot(&mut self, now: Millis) {
+        self.state = State::Snapshot { since: now };
+        self.loading = None;
+    }
+}

@@ -1,0 +1,253 @@
+//! How a leader brings its followers' logs to match its own (paper, section 5.3).
+
+use alloc::vec::Vec;
+
+use crate::config::Replication;
+use crate::log::Slice;
+use crate::message::{AppendResult, Message};
+use crate::node::{Node, RoleState};
+use crate::progress::{Progress, State};
+use crate::types::{Entry, EntryId, LogIndex, Millis, NodeId};
+
+/// What may be sent to a peer next.
+enum Next {
+    /// Nothing: it owes us an answer, or its window is full, or it has all there is.
+    Nothing,
+    /// Entries from here on.
+    Entries(LogIndex),
+    /// A message without entries, for the commit index or to probe.
+    Empty,
+    /// What it needs is compacted.
+    Snapshot,
+}
+
+impl Node {
+    pub(crate) fn progress_of(&mut self, peer: NodeId) -> Option<&mut Progress> {
+        match &mut self.role {
+            RoleState::Leader(leader) => leader.progress.get_mut(&peer),
+            _ => None,
+        }
+    }
+
+    /// Sends a peer everything that its state allows.
+    pub(crate) fn replicate_to(&mut self, peer: NodeId) {
+        loop {
+            match self.next_for(peer) {
+                Next::Nothing => return,
+                Next::Empty => {
+                    self.send_entries(peer, Vec::new());
+                    return;
+                }
+                Next::Snapshot => return self.begin_snapshot(peer),
+                Next::Entries(from) => {
+                    let last = self.log.last();
+                    match self.log.slice(from, last, self.config.append_bytes_max) {
+                        Slice::Memory(entries) => self.send_entries(peer, entries),
+                        Slice::Disk(to) => {
+                            let load = self.load_for_peer(peer, from, to);
+                            if let Some(progress) = self.progress_of(peer) {
+                                progress.loading = Some(load);
+                            }
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_for(&self, peer: NodeId) -> Next {
+        let RoleState::Leader(leader) = &self.role else { return Next::Nothing };
+        let Some(progress) = leader.progress.get(&peer) else { return Next::Nothing };
+        if progress.loading.is_some() {
+            return Next::Nothing;
+        }
+        let probing = match &progress.state {
+            State::Snapshot { .. } | State::Probe { waiting_for: Some(_) } => return Next::Nothing,
+            State::Probe { waiting_for: None } => true,
+            State::Replicate(_) => false,
+        };
+        if self.log.term(progress.next.previous()).is_none() {
+            return Next::Snapshot;
+        }
+        let has_more = progress.next <= self.log.last();
+        let room = match &progress.state {
+            State::Replicate(window) => {
+                window.has_room(self.config.inflight_messages_max, self.config.inflight_bytes_max)
+            }
+            _ => true,
+        };
+        if has_more && room {
+            Next::Entries(progress.next)
+        } else if probing || progress.commit_sent < self.log.commit() {
+            Next::Empty
+        } else {
+            Next::Nothing
+        }
+    }
+
+    /// Sends these entries, which begin at the peer's next one, or none.
+    pub(crate) fn send_entries(&mut self, peer: NodeId, entries: Vec<Entry>) {
+        let commit = self.log.commit();
+        let Some(progress) = self.progress_of(peer) else { return };
+        if matches!(progress.state, State::Snapshot { .. }) {
+            return;
+        }
+        let before = progress.next.previous();
+        let Some(term) = self.log.term(before) else { return };
+        let bytes = entries.iter().map(Entry::size_bytes).sum();
+        let last = entries.last().map_or(before, |entry| entry.id.index);
+        let Some(progress) = self.progress_of(peer) else { return };
+        let sequence = progress.sent(last, bytes, commit);
+        let previous = EntryId { term, index: before };
+        self.send(peer, Message::AppendRequest { sequence, previous, entries, commit });
+    }
+
+    /// The heartbeat of [`Replication::OnHeartbeat`]: to every peer all from its next index on,
+    /// whatever is still unanswered.
+    pub(crate) fn broadcast_append_as_heartbeat(&mut self) {
+        for peer in self.peers() {
+            if let Some(Progress { state: State::Probe { waiting_for }, .. }) =
+                self.progress_of(peer)
+            {
+                *waiting_for = None;
+            }
+            self.replicate_to(peer);
+        }
+    }
+
+    // ---- Answers
+
+    fn hear_follower(&mut self, from: NodeId) -> Option<&mut Progress> {
+        let now: Millis = self.now;
+        let progress = self.progress_of(from)?;
+        progress.heard_at = now;
+        Some(progress)
+    }
+
+    pub(crate) fn handle_append_response(
+        &mut self,
+        from: NodeId,
+        sequence: u64,
+        result: AppendResult,
+    ) {
+        let last = self.log.last();
+        if self.hear_follower(from).is_none() {
+            return;
+        }
+        match result {
+            AppendResult::Accepted { matched } if matched <= last => {
+                self.accepted_by(from, matched);
+            }
+            // Nobody can match more than we have: not an answer to anything we sent.
+            AppendResult::Accepted { .. } => {}
+            AppendResult::Rejected { previous, hint } => {
+                self.rejected_by(from, sequence, previous, hint);
+            }
+        }
+    }
+
+    fn accepted_by(&mut self, from: NodeId, matched: LogIndex) {
+        let compacted = self.log.snapshot().last.index;
+        let pipelined = self.config.replication == Replication::Immediate;
+        let Some(progress) = self.progress_of(from) else { return };
+        let news = progress.accepted(matched);
+        match &progress.state {
+            State::Probe { .. } if pipelined => progress.become_replicate(),
+            State::Snapshot { .. } if progress.matched >= compacted => progress.become_replicate(),
+            _ => {}
+        }
+        if news {
+            self.commit_what_a_quorum_has();
+        }
+    }
+
+    /// The follower lacks the entry before those sent. Only the answer to the probe that is out, or
+    /// to something in the window, says anything; and all it moves is what is sent next.
+    fn rejected_by(&mut self, from: NodeId, sequence: u64, previous: EntryId, hint: EntryId) {
+        let on_heartbeat = self.config.replication == Replication::OnHeartbeat;
+        let ours = self.log.match_hint(hint).index;
+        let Some(progress) = self.progress_of(from) else { return };
+        let counts = match &progress.state {
+            State::Probe { .. } if on_heartbeat => progress.next.previous() == previous.index,
+            State::Probe { waiting_for } => *waiting_for == Some(sequence),
+            State::Replicate(_) => previous.index > progress.matched,
+            State::Snapshot { .. } => false,
+        };
+        if counts {
+            let next = ours.next().min(previous.index);
+            progress.become_probe(next);
+        }
+    }
+
+    pub(crate) fn handle_heartbeat_response(&mut self, from: NodeId, sequence: u64) {
+        let last = self.log.last();
+        let Some(progress) = self.hear_follower(from) else { return };
+        progress.heartbeat_answered = progress.heartbeat_answered.max(sequence);
+        let lost = match &mut progress.state {
+            // The probe or its answer may be lost: another one does no harm.
+            State::Probe { waiting_for } => {
+                *waiting_for = None;
+                false
+            }
+            State::Replicate(window) => progress.matched < last && !window.is_empty(),
+            State::Snapshot { .. } => false,
+        };
+        if lost && progress.loading.is_none() {
+            // So may be all that is in the window: this asks, and a rejection tells.
+            self.send_entries(from, Vec::new());
+        }
+        self.confirm_reads();
+    }
+
+    /// The connection to this member broke: what was on its way to it may be lost.
+    pub fn peer_unreachable(&mut self, peer: NodeId) {
+        if let Some(progress) = self.progress_of(peer)
+            && matches!(progress.state, State::Replicate(_))
+        {
+            progress.become_probe(progress.matched.next());
+        }
+    }
+
+    // ---- Snapshots
+
+    fn begin_snapshot(&mut self, peer: NodeId) {
+        let now = self.now;
+        if let Some(progress) = self.progress_of(peer) {
+            progress.become_snapshot(now);
+            self.ready.snapshots.push(peer);
+        }
+    }
+
+    /// Sending a snapshot to this member ended; `delivered` says whether it has it in place. Either
+    /// way the follower is probed again: its own answer, not this, says what it has.
+    pub fn snapshot_sent(&mut self, to: NodeId, delivered: bool) {
+        let compacted = self.log.snapshot().last.index;
+        if let Some(progress) = self.progress_of(to)
+            && matches!(progress.state, State::Snapshot { .. })
+        {
+            let next = if delivered { compacted.next() } else { progress.next };
+            progress.become_probe(next);
+        }
+    }
+
+    pub(crate) fn handle_snapshot_response(&mut self, from: NodeId, matched: LogIndex) {
+        if matched <= self.log.last() && self.hear_follower(from).is_some() {
+            self.accepted_by(from, matched);
+        }
+    }
+
+    /// A snapshot that nobody has answered for long: whatever became of it, the follower must leave
+    /// that state some day.
+    pub(crate) fn resend_overdue_snapshots(&mut self) {
+        let (now, limit) = (self.now, self.config.snapshot_timeout_ms);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        for progress in leader.progress.values_mut() {
+            if let State::Snapshot { since } = progress.state
+                && now.since(since) >= limit
+            {
+                progress.become_probe(progress.next);
+            }
+        }
+    }
+}
