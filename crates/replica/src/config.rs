@@ -25,11 +25,11 @@ pub struct ReplicaConfig {
 impl ReplicaConfig {
     /// Waits for a leader as long as for a proposal, and asks again for a read every half second,
     /// as etcd does.
-    pub fn new(raft: Config, boot: u64) -> Self {
+    pub fn new(mut raft: Config, boot: u64) -> Self {
         const READ_RETRY_MS: u64 = 500;
         let read_timeout_ms = raft.read_timeout_ms;
+        raft.read_timeout_ms = READ_RETRY_MS.min(read_timeout_ms);
         let leader_wait_ms = if raft.forward_proposals { raft.proposal_timeout_ms } else { 0 };
-        let raft = Config { read_timeout_ms: READ_RETRY_MS.min(read_timeout_ms), ..raft };
         Self {
             boot,
             read_retry_ms: raft.read_timeout_ms,
