@@ -1,2 +1,50 @@
-//! To be written.
-fn main() {}
+//! The repository's own tools: `cargo xtask`. Whatever a check or a suite of this project needs to
+//! be told twice lives here, in the project's language, so that it runs the same by hand and in CI.
+
+mod ci;
+mod etcdctl;
+mod mutants;
+mod run;
+mod suites;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  tidy                       the repository's own checks, which read and change nothing
+  ci                         everything that must hold before a change lands
+  mutants [--check]          breaks the code on purpose and demands that the simulator sees it;
+                             --check only demands that each way of breaking it still applies
+  raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
+  kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
+  etcdctl                    the real etcdctl against `quorate dev`
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
+        ["tidy"] => tidy::run(),
+        ["ci"] => ci::run(),
+        ["mutants"] => mutants::run(),
+        ["mutants", "--check"] => mutants::check(),
+        ["raft-node"] => suites::raft_node("1"),
+        ["raft-node", "--runs", runs] => suites::raft_node(runs),
+        ["kill-leader"] => suites::kill_leader("20"),
+        ["kill-leader", "--rounds", rounds] => suites::kill_leader(rounds),
+        ["etcdctl"] => etcdctl::run(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The one gate: the same by hand and on the machine that decides whether a change lands. It only
+//! reads.
+
+use anyhow::Result;
+
+use crate::run::{self, command, run_command};
+use crate::{etcdctl, mutants, tidy};
+
+/// Seeds of the simulator's smoke run.
+const SMOKE_SEEDS: &str = "50";
+
+/// Formatting, lints, documentation, the repository's own checks, the simulator's smoke run and the
+/// suites against real clients. The tests themselves are `.ci/run`'s first step.
+pub(crate) fn run() -> Result<()> {
+    run::run("cargo", &["fmt", "--all", "--check"])?;
+    tidy::run()?;
+    mutants::check()?;
+    run::run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"]);
+    run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    let simulate = ["run", "--quiet", "--release", "--package", "quorate-simulator", "--"];
+    let smoke = ["--from", "1", "--count", SMOKE_SEEDS];
+    run::run("cargo", &[&simulate[..], &smoke[..]].concat())?;
+    run::run("cargo", &[&simulate[..], &["--seed", "1", "--twice"][..]].concat())?;
+    etcdctl::run()
+}

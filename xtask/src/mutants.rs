@@ -1,0 +1,94 @@
+//! Broken variants of the code, each a small patch beside the simulator that names the checker
+//! which must see it. A simulator that finds nothing proves something only if it finds these.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::run::{command, output, root, run_command};
+
+const FOLDER: &str = "crates/simulator/mutants";
+/// Seeds within which each must be caught.
+const SEEDS: &str = "2000";
+/// Begins the line of a patch that names its checker.
+const CHECKER: &str = "checker:";
+
+struct Mutant {
+    name: String,
+    path: PathBuf,
+    checker: String,
+}
+
+fn all() -> Result<Vec<Mutant>> {
+    let mut mutants = Vec::new();
+    for entry in std::fs::read_dir(root().join(FOLDER)).context(FOLDER)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path)?;
+        let checker = text
+            .lines()
+            .find_map(|line| line.trim_start_matches(['#', ' ']).strip_prefix(CHECKER))
+            .with_context(|| format!("{}: no line `{CHECKER} NAME`", path.display()))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        mutants.push(Mutant { name, checker: checker.trim().to_owned(), path });
+    }
+    mutants.sort_by(|a, b| a.name.cmp(&b.name));
+    ensure!(!mutants.is_empty(), "{FOLDER} has no patches");
+    Ok(mutants)
+}
+
+/// Demands that each patch still applies: one that does not tests nothing any more.
+pub(crate) fn check() -> Result<()> {
+    for mutant in all()? {
+        let path = mutant.path.to_string_lossy().into_owned();
+        output("git", &["apply", "--check", &path])
+            .with_context(|| format!("mutant {} no longer applies", mutant.name))?;
+        println!("mutant {}: applies ({})", mutant.name, mutant.checker);
+    }
+    Ok(())
+}
+
+/// Breaks a copy of the repository in each of these ways and runs the simulator on it.
+pub(crate) fn run() -> Result<()> {
+    check()?;
+    let folder = root().join("target").join("mutants");
+    let tree = folder.join("tree");
+    let tree_name = tree.to_string_lossy().into_owned();
+    let mut missed = Vec::new();
+    for mutant in all()? {
+        if tree.exists() {
+            output("git", &["worktree", "remove", "--force", &tree_name])?;
+        }
+        output("git", &["worktree", "add", "--detach", &tree_name, "HEAD"])?;
+        let path = mutant.path.to_string_lossy().into_owned();
+        let mut apply = command("git", &["apply", &path]);
+        run_command(apply.current_dir(&tree))?;
+        println!("mutant {}: {} must fire", mutant.name, mutant.checker);
+        let mut simulate = command(
+            "cargo",
+            &[
+                "run",
+                "--quiet",
+                "--release",
+                "--package",
+                "quorate-simulator",
+                "--",
+                "--count",
+                SEEDS,
+                "--expect",
+                &mutant.checker,
+            ],
+        );
+        simulate.current_dir(&tree).env("CARGO_TARGET_DIR", folder.join("target"));
+        if run_command(&mut simulate).is_err() {
+            missed.push(mutant.name);
+        }
+    }
+    output("git", &["worktree", "remove", "--force", &tree_name])?;
+    if !missed.is_empty() {
+        bail!("not caught within {SEEDS} seeds: {}", missed.join(", "));
+    }
+    Ok(())
+}
