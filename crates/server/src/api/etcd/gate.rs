@@ -1,0 +1,138 @@
+//! Where every request of etcd's API passes: it is admitted, put to the member, tried again while
+//! that is certainly harmless, and its answer given its header.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_kv::Revision;
+use quorate_raft::Status;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+
+use super::ClusterInfo;
+use super::error::ApiError;
+use crate::machine::{Applied, Command, KvMachine};
+use crate::proto::etcdserverpb::ResponseHeader;
+use crate::runtime::Handle;
+
+/// What all services share.
+pub(super) struct Gate {
+    handle: Handle<KvMachine>,
+    info: Arc<ClusterInfo>,
+}
+
+impl Gate {
+    pub(super) fn new(handle: Handle<KvMachine>, info: Arc<ClusterInfo>) -> Self {
+        Self { handle, info }
+    }
+
+    pub(super) fn info(&self) -> &ClusterInfo {
+        &self.info
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.handle.status()
+    }
+
+    /// What a client may say of any request beside the request itself.
+    pub(super) fn admit(&self, metadata: &MetadataMap) -> Result<(), ApiError> {
+        if let Some(version) = metadata.get("client-api-version")
+            && std::str::from_utf8(version.as_bytes()).is_err()
+        {
+            return Err(ApiError::InvalidClientApiVersion);
+        }
+        let needs_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
+        if needs_leader && self.status().role.leader.is_none() {
+            return Err(ApiError::NoLeader);
+        }
+        Ok(())
+    }
+
+    /// The header of an answer. Those of the Cluster service have revision 0, as etcd's.
+    pub(super) fn header(&self, revision: Revision) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.info.cluster_id.0,
+            member_id: self.info.member_id.0,
+            revision: revision.0,
+            raft_term: self.status().role.term.0,
+        }
+    }
+
+    /// Replicates the command, and answers what applying it answered. One that certainly never
+    /// reached a log, for want of a leader, is proposed again once there is one.
+    pub(super) async fn propose(&self, command: &Command) -> Result<Applied, ApiError> {
+        let command = command.encode();
+        if command.len() > self.info.limits.request_bytes_max {
+            return Err(ApiError::RequestTooLarge);
+        }
+        let mut patience = self.patience();
+        loop {
+            patience.note_status();
+            let error = match self.handle.propose(command.clone()).await {
+                Ok(answer) => return answer.map_err(ApiError::from),
+                Err(error) => ApiError::from(error),
+            };
+            patience.another_try(error).await?;
+        }
+    }
+
+    /// Runs `read` on the state: once that is linearizable, or at once where the client asked for a
+    /// serializable read.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        serializable: bool,
+        read: impl FnOnce(&KvMachine) -> T + Clone + Send + 'static,
+    ) -> Result<T, ApiError> {
+        if serializable {
+            return self.handle.read_local(read).await.map_err(ApiError::from);
+        }
+        let mut patience = self.patience();
+        loop {
+            patience.note_status();
+            let error = match self.handle.read(read.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => ApiError::from(error),
+            };
+            patience.another_try(error).await?;
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            status: self.handle.status_changes(),
+            deadline: Instant::now() + Duration::from_millis(self.info.limits.request_timeout_ms),
+        }
+    }
+}
+
+/// How long a request may wait for a leader, and how it notices one.
+struct Patience {
+    status: watch::Receiver<Status>,
+    deadline: Instant,
+}
+
+impl Patience {
+    /// Whatever happens to the member from here on is a reason to try again.
+    fn note_status(&mut self) {
+        self.status.borrow_and_update();
+    }
+
+    /// Waits for a leader after an error that says that nothing was done for want of one; hands
+    /// back every other error, and this one too when time is up.
+    async fn another_try(&mut self, error: ApiError) -> Result<(), ApiError> {
+        if !matches!(error, ApiError::NoLeader | ApiError::LeaderChanged) {
+            return Err(error);
+        }
+        loop {
+            match tokio::time::timeout_at(self.deadline, self.status.changed()).await {
+                Ok(Ok(())) if self.status.borrow_and_update().role.leader.is_some() => {
+                    return Ok(());
+                }
+                Ok(Ok(())) => {}
+                Ok(Err(_stopped)) => return Err(ApiError::Stopped),
+                Err(_elapsed) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The KV service: range, put, delete, transactions, compaction.
+
+use std::sync::Arc;
+
+use quorate_kv as store;
+use quorate_kv::{Command as StoreCommand, Response as StoreResponse, Revision};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::error::ApiError;
+use super::gate::Gate;
+use super::{convert, not_built};
+use crate::machine::{Applied, Command};
+use crate::proto::etcdserverpb as wire;
+use crate::proto::etcdserverpb::kv_server::Kv;
+
+/// See the module.
+pub(super) struct KvService {
+    gate: Arc<Gate>,
+}
+
+impl KvService {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+
+    /// Replicates a command of the store that was found valid.
+    async fn propose(&self, command: StoreCommand) -> Result<StoreResponse, ApiError> {
+        match self.gate.propose(&Command::Kv(command)).await? {
+            Applied::Kv(response) => Ok(response),
+            Applied::MemberPublished => {
+                unreachable!("the store answers the commands that it is given")
+            }
+        }
+    }
+
+    /// A transaction that only reads takes the way of reads: it needs no place in the log.
+    async fn transact(
+        &self,
+        request: store::TxnRequest,
+        serializable: bool,
+    ) -> Result<store::TxnResponse, ApiError> {
+        if request.is_read_only() {
+            let request = Arc::new(request);
+            let read =
+                move |machine: &crate::machine::KvMachine| machine.kv().read_transaction(&request);
+            return Ok(self.gate.read(serializable, read).await??);
+        }
+        match self.propose(StoreCommand::Txn(request)).await? {
+            StoreResponse::Txn(response) => Ok(response),
+            other => unreachable!("a transaction was answered with {other:?}"),
+        }
+    }
+
+    fn header(&self, revision: Revision) -> Option<wire::ResponseHeader> {
+        Some(self.gate.header(revision))
+    }
+}
+
+/// Whether a read-only transaction may be answered from this member's state as it is: only where
+/// every one of its ranges says so, as in etcd.
+fn is_serializable(request: &wire::TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| {
+        matches!(
+            &op.request,
+            Some(wire::request_op::Request::RequestRange(range)) if range.serializable
+        )
+    })
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(
+        &self,
+        request: Request<wire::RangeRequest>,
+    ) -> Result<Response<wire::RangeResponse>, Status> {
+        self.gate.admit(request.metadata())?;
+        let serializable = request.get_ref().serializable;
+        let range = convert::range_request(request.get_ref())?;
+        range.validate().map_err(ApiError::from)?;
+        let range = Arc::new(range);
+        let read = move |machine: &crate::machine::KvMachine| machine.kv().range(&range);
+        let answer = self.gate.read(serializable, read).await?.map_err(ApiError::from)?;
+        let header = self.header(answer.revision);
+        Ok(Response::new(wire::RangeResponse { header, ..convert::range_response(answer) }))
+    }
+
+    type RangeStreamStream = BoxStream<wire::RangeStreamResponse>;
+
+    async fn range_stream(
+        &self,
+        _request: Request<wire::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(not_built("RangeStream"))
+    }
+
+    async fn put(
+        &self,
+        request: Request<wire::PutRequest>,
+    ) -> Result<Response<wire::PutResponse>, Status> {
+        self.gate.admit(request.metadata())?;
+        let put = convert::put_request(request.get_ref());
+        put.validate().map_err(ApiError::from)?;
+        match self.propose(StoreCommand::Put(put)).await? {
+            StoreResponse::Put(answer) => {
+                let header = self.header(answer.revision);
+                Ok(Response::new(wire::PutResponse { header, ..convert::put_response(answer) }))
+            }
+            other => unreachable!("a put was answered with {other:?}"),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<wire::DeleteRangeRequest>,
+    ) -> Result<Response<wire::DeleteRangeResponse>, Status> {
+        self.gate.admit(request.metadata())?;
+        let delete = convert::delete_range_request(request.get_ref());
+        delete.validate().map_err(ApiError::from)?;
+        match self.propose(StoreCommand::DeleteRange(delete)).await? {
+            StoreResponse::DeleteRange(answer) => {
+                let header = self.header(answer.revision);
+                Ok(Response::new(wire::DeleteRangeResponse {
+                    header,
+                    ..convert::delete_range_response(answer)
+                }))
+            }
+            other => unreachable!("a delete was answered with {other:?}"),
+        }
+    }
+
+    async fn txn(
+        &self,
+        request: Request<wire::TxnRequest>,
+    ) -> Result<Response<wire::TxnResponse>, Status> {
+        self.gate.admit(request.metadata())?;
+        let txn = convert::txn_request(request.get_ref())?;
+        txn.validate(&self.gate.info().limits.kv).map_err(ApiError::from)?;
+        let answer = self.transact(txn, is_serializable(request.get_ref())).await?;
+        let header = self.header(answer.revision);
+        Ok(Response::new(wire::TxnResponse { header, ..convert::txn_response(answer) }))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<wire::CompactionRequest>,
+    ) -> Result<Response<wire::CompactionResponse>, Status> {
+        self.gate.admit(request.metadata())?;
+        let compaction = convert::compaction_request(*request.get_ref());
+        match self.propose(StoreCommand::Compact(compaction)).await? {
+            StoreResponse::Compact(revision) => {
+                Ok(Response::new(wire::CompactionResponse { header: self.header(revision) }))
+            }
+            other => unreachable!("a compaction was answered with {other:?}"),
+        }
+    }
+}

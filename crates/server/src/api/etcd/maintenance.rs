@@ -1,0 +1,129 @@
+//! The Maintenance service. Of it, Status is built: what every tool asks first.
+
+use std::sync::Arc;
+
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::error::ApiError;
+use super::gate::Gate;
+use super::not_built;
+use crate::machine::KvMachine;
+use crate::proto::etcdserverpb as wire;
+use crate::proto::etcdserverpb::maintenance_server::Maintenance;
+
+/// See the module.
+pub(super) struct MaintenanceService {
+    gate: Arc<Gate>,
+}
+
+impl MaintenanceService {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+}
+
+/// "3.7.0" of "3.7.1": etcd's storage version has no patch level.
+fn storage_version(version: &str) -> String {
+    match version.rsplit_once('.') {
+        Some((minor, _patch)) => format!("{minor}.0"),
+        None => version.to_owned(),
+    }
+}
+
+#[tonic::async_trait]
+impl Maintenance for MaintenanceService {
+    /// This member as it is: it must answer when nothing else does, so it asks nobody.
+    async fn status(
+        &self,
+        _request: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusResponse>, Status> {
+        let read = |machine: &KvMachine| (machine.kv().revision(), machine.kv().size_bytes());
+        let (revision, size_bytes) = self.gate.read(true, read).await?;
+        let size_bytes = i64::try_from(size_bytes).unwrap_or(i64::MAX);
+        let status = self.gate.status();
+        let info = self.gate.info();
+        let mut errors = Vec::new();
+        if status.role.leader.is_none() {
+            let (_code, text) = ApiError::NoLeader.code_and_text();
+            errors.push(text.to_owned());
+        }
+        Ok(Response::new(wire::StatusResponse {
+            header: Some(self.gate.header(revision)),
+            version: info.emulated_version.clone(),
+            db_size: size_bytes,
+            leader: status.role.leader.map_or(0, |leader| leader.0),
+            raft_index: status.commit.0,
+            raft_term: status.role.term.0,
+            raft_applied_index: status.applied.0,
+            errors,
+            db_size_in_use: size_bytes,
+            is_learner: false,
+            storage_version: storage_version(&info.emulated_version),
+            db_size_quota: info.limits.quota_bytes,
+            downgrade_info: Some(wire::DowngradeInfo::default()),
+        }))
+    }
+
+    async fn alarm(
+        &self,
+        _request: Request<wire::AlarmRequest>,
+    ) -> Result<Response<wire::AlarmResponse>, Status> {
+        Err(not_built("Alarm"))
+    }
+
+    async fn defragment(
+        &self,
+        _request: Request<wire::DefragmentRequest>,
+    ) -> Result<Response<wire::DefragmentResponse>, Status> {
+        Err(not_built("Defragment"))
+    }
+
+    async fn hash(
+        &self,
+        _request: Request<wire::HashRequest>,
+    ) -> Result<Response<wire::HashResponse>, Status> {
+        Err(not_built("Hash"))
+    }
+
+    async fn hash_kv(
+        &self,
+        _request: Request<wire::HashKvRequest>,
+    ) -> Result<Response<wire::HashKvResponse>, Status> {
+        Err(not_built("HashKV"))
+    }
+
+    type SnapshotStream = BoxStream<wire::SnapshotResponse>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<wire::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(not_built("Snapshot"))
+    }
+
+    async fn move_leader(
+        &self,
+        _request: Request<wire::MoveLeaderRequest>,
+    ) -> Result<Response<wire::MoveLeaderResponse>, Status> {
+        Err(not_built("MoveLeader"))
+    }
+
+    async fn downgrade(
+        &self,
+        _request: Request<wire::DowngradeRequest>,
+    ) -> Result<Response<wire::DowngradeResponse>, Status> {
+        Err(not_built("Downgrade"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_storage_version_has_no_patch_level() {
+        assert_eq!(storage_version("3.7.1"), "3.7.0");
+        assert_eq!(storage_version("odd"), "odd");
+    }
+}

@@ -1,0 +1,129 @@
+//! etcd's gRPC API, version 3. Services check requests as etcd's do, put them to the member, and
+//! word its answers as etcd's clients expect, down to the texts of errors, which they compare.
+//!
+//! What is not built yet answers Unimplemented, each method by name.
+
+mod cluster;
+mod convert;
+mod error;
+mod gate;
+mod kv;
+mod lease;
+mod maintenance;
+mod publish;
+mod transport_errors;
+mod watch;
+
+use std::sync::Arc;
+
+use quorate_kv::KvLimits;
+use quorate_raft::NodeId;
+use tonic::Status;
+use tonic::service::Routes;
+
+pub use publish::publish_member;
+
+use self::gate::Gate;
+use self::transport_errors::AsEtcdWordsThem;
+use crate::identity::ClusterId;
+use crate::machine::KvMachine;
+use crate::proto::etcdserverpb::cluster_server::ClusterServer;
+use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::lease_server::LeaseServer;
+use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::proto::etcdserverpb::watch_server::WatchServer;
+use crate::runtime::Handle;
+
+/// The version of etcd that is reported unless the operator says otherwise: clients choose by it
+/// what they may ask for.
+pub const EMULATED_VERSION: &str = "3.7.1";
+
+/// What the API tells clients of the cluster, and the limits that it holds them to.
+#[derive(Clone, Debug)]
+pub struct ClusterInfo {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// This member.
+    pub member_id: NodeId,
+    /// The members that the cluster began with, in any order. What they publish of themselves later
+    /// replaces their names.
+    pub members: Vec<MemberInfo>,
+    /// The version of etcd to report, [`EMULATED_VERSION`] by default.
+    pub emulated_version: String,
+    /// The limits.
+    pub limits: ApiLimits,
+}
+
+/// A member as the configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where its peers find it.
+    pub peer_urls: Vec<String>,
+}
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiLimits {
+    /// Bytes that an encoded command may have: `--max-request-bytes`.
+    pub request_bytes_max: usize,
+    /// Bytes by which a message may be longer than a command before the transport refuses it.
+    pub message_overhead_bytes: usize,
+    /// `--max-txn-ops`.
+    pub kv: KvLimits,
+    /// Milliseconds that a request may take altogether, waiting for a leader included.
+    pub request_timeout_ms: u64,
+    /// Bytes that the store may have by `--quota-backend-bytes`; reported, not yet enforced.
+    pub quota_bytes: i64,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        const ELECTION_TIMEOUT_MS: u64 = 1000;
+        Self {
+            request_bytes_max: 1_572_864,
+            message_overhead_bytes: 512 << 10,
+            kv: KvLimits::default(),
+            request_timeout_ms: Self::request_timeout_ms_for(ELECTION_TIMEOUT_MS),
+            quota_bytes: 2 << 30,
+        }
+    }
+}
+
+impl ApiLimits {
+    /// How long etcd lets a request take: long enough to outlive a failed leader.
+    pub fn request_timeout_ms_for(election_timeout_ms: u64) -> u64 {
+        election_timeout_ms.saturating_mul(2).saturating_add(5000)
+    }
+}
+
+/// Every service of the client port, ready to be served. Health is reported as serving from the
+/// start: serve these once the member is ready.
+pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>) -> Routes {
+    let message_bytes_max =
+        info.limits.request_bytes_max.saturating_add(info.limits.message_overhead_bytes);
+    let gate = Arc::new(Gate::new(handle, info));
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let kv = KvServer::new(kv::KvService::new(Arc::clone(&gate)))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    let maintenance =
+        MaintenanceServer::new(maintenance::MaintenanceService::new(Arc::clone(&gate)))
+            .max_decoding_message_size(message_bytes_max);
+    let cluster = ClusterServer::new(cluster::ClusterService::new(gate))
+        .max_decoding_message_size(message_bytes_max);
+    Routes::new(health)
+        .add_service(AsEtcdWordsThem(kv))
+        .add_service(AsEtcdWordsThem(maintenance))
+        .add_service(AsEtcdWordsThem(cluster))
+        .add_service(WatchServer::new(watch::WatchService))
+        .add_service(LeaseServer::new(lease::LeaseService))
+}
+
+/// The answer of a method that a later version brings.
+fn not_built(method: &str) -> Status {
+    Status::unimplemented(format!("quorate: {method} is not implemented by this version"))
+}

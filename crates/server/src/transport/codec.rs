@@ -1,0 +1,536 @@
+//! Raft messages as bytes and back. What a peer sends is parsed, never believed: any bytes at all
+//! give an envelope or a typed error. Whether the content makes sense is the core's to judge.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use quorate_raft::{
+    AppendResult, Configuration, DropReason, Entry, EntryId, Envelope, GroupId, LogIndex, Member,
+    Message, NodeId, Payload, Proposal, ReadId, RequestId, SnapshotMeta, Term,
+};
+use thiserror::Error;
+
+use crate::proto::peer as wire;
+use wire::envelope::Message as WireMessage;
+
+/// Why bytes are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub(crate) enum CodecError {
+    /// They are not protobuf, or not of this message.
+    #[error("a peer's message is malformed: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// A part that every such message has is not there.
+    #[error("a peer's message has no {part}")]
+    Missing {
+        /// Which part.
+        part: &'static str,
+    },
+    /// An enumeration has a value of a version newer than this one.
+    #[error("a peer's message has the unknown {what} {value}")]
+    UnknownValue {
+        /// Which enumeration.
+        what: &'static str,
+        /// Its number on the wire.
+        value: i32,
+    },
+}
+
+/// The bytes of one message. Commands are shared, not copied, until they are written out.
+pub(crate) fn encode(envelope: &Envelope) -> Vec<u8> {
+    wire::Envelope {
+        group: envelope.group.0,
+        from: envelope.from.0,
+        to: envelope.to.0,
+        term: envelope.term.0,
+        message: Some(message_to_wire(&envelope.message)),
+    }
+    .encode_to_vec()
+}
+
+/// The message in these bytes. Commands are copied out of them, once, so that no log entry keeps a
+/// whole receive buffer alive.
+pub(crate) fn decode(bytes: Bytes) -> Result<Envelope, CodecError> {
+    let envelope = wire::Envelope::decode(bytes)?;
+    let message = required(envelope.message, "kind that this version knows")?;
+    Ok(Envelope {
+        group: GroupId(envelope.group),
+        from: NodeId(envelope.from),
+        to: NodeId(envelope.to),
+        term: Term(envelope.term),
+        message: message_from_wire(message)?,
+    })
+}
+
+fn required<T>(part: Option<T>, name: &'static str) -> Result<T, CodecError> {
+    part.ok_or(CodecError::Missing { part: name })
+}
+
+fn message_to_wire(message: &Message) -> WireMessage {
+    match message {
+        Message::PreVoteRequest { campaign_term, last } => {
+            WireMessage::PreVoteRequest(wire::PreVoteRequest {
+                campaign_term: campaign_term.0,
+                last: Some(entry_id_to_wire(*last)),
+            })
+        }
+        Message::PreVoteResponse { campaign_term, granted } => {
+            WireMessage::PreVoteResponse(wire::PreVoteResponse {
+                campaign_term: campaign_term.0,
+                granted: *granted,
+            })
+        }
+        Message::VoteRequest { last, transfer } => WireMessage::VoteRequest(wire::VoteRequest {
+            last: Some(entry_id_to_wire(*last)),
+            transfer: *transfer,
+        }),
+        Message::VoteResponse { granted } => {
+            WireMessage::VoteResponse(wire::VoteResponse { granted: *granted })
+        }
+        Message::AppendRequest { sequence, previous, entries, commit } => {
+            WireMessage::AppendRequest(wire::AppendRequest {
+                sequence: *sequence,
+                previous: Some(entry_id_to_wire(*previous)),
+                entries: entries.iter().map(entry_to_wire).collect(),
+                commit: commit.0,
+            })
+        }
+        Message::AppendResponse { sequence, result } => {
+            WireMessage::AppendResponse(wire::AppendResponse {
+                sequence: *sequence,
+                result: Some(append_result_to_wire(*result)),
+            })
+        }
+        Message::Heartbeat { sequence, commit } => {
+            WireMessage::Heartbeat(wire::Heartbeat { sequence: *sequence, commit: commit.0 })
+        }
+        Message::HeartbeatResponse { sequence } => {
+            WireMessage::HeartbeatResponse(wire::HeartbeatResponse { sequence: *sequence })
+        }
+        Message::InstallSnapshot { snapshot } => {
+            WireMessage::InstallSnapshot(wire::InstallSnapshot {
+                snapshot: Some(wire::SnapshotMeta {
+                    last: Some(entry_id_to_wire(snapshot.last)),
+                    configuration: Some(configuration_to_wire(&snapshot.configuration)),
+                }),
+            })
+        }
+        Message::SnapshotResponse { snapshot, matched } => {
+            WireMessage::SnapshotResponse(wire::SnapshotResponse {
+                snapshot: Some(entry_id_to_wire(*snapshot)),
+                matched: matched.0,
+            })
+        }
+        Message::ReadRequest { read } => {
+            WireMessage::ReadRequest(wire::ReadRequest { read: read.0 })
+        }
+        Message::ReadResponse { read, index } => WireMessage::ReadResponse(wire::ReadResponse {
+            read: read.0,
+            index: index.map(|index| index.0),
+        }),
+        Message::Forward { proposals } => WireMessage::Forward(wire::Forward {
+            proposals: proposals.iter().map(|p| command_to_wire(p.request, &p.data)).collect(),
+        }),
+        Message::ForwardRefused { requests, reason } => {
+            WireMessage::ForwardRefused(forward_refused_to_wire(requests, *reason))
+        }
+        Message::TimeoutNow => WireMessage::TimeoutNow(wire::TimeoutNow {}),
+    }
+}
+
+fn message_from_wire(message: WireMessage) -> Result<Message, CodecError> {
+    Ok(match message {
+        WireMessage::PreVoteRequest(m) => Message::PreVoteRequest {
+            campaign_term: Term(m.campaign_term),
+            last: entry_id_from_wire(m.last)?,
+        },
+        WireMessage::PreVoteResponse(m) => {
+            Message::PreVoteResponse { campaign_term: Term(m.campaign_term), granted: m.granted }
+        }
+        WireMessage::VoteRequest(m) => {
+            Message::VoteRequest { last: entry_id_from_wire(m.last)?, transfer: m.transfer }
+        }
+        WireMessage::VoteResponse(m) => Message::VoteResponse { granted: m.granted },
+        WireMessage::AppendRequest(m) => Message::AppendRequest {
+            sequence: m.sequence,
+            previous: entry_id_from_wire(m.previous)?,
+            entries: m.entries.into_iter().map(entry_from_wire).collect::<Result<_, _>>()?,
+            commit: LogIndex(m.commit),
+        },
+        WireMessage::AppendResponse(m) => Message::AppendResponse {
+            sequence: m.sequence,
+            result: append_result_from_wire(m.result)?,
+        },
+        WireMessage::Heartbeat(m) => {
+            Message::Heartbeat { sequence: m.sequence, commit: LogIndex(m.commit) }
+        }
+        WireMessage::HeartbeatResponse(m) => Message::HeartbeatResponse { sequence: m.sequence },
+        WireMessage::InstallSnapshot(m) => {
+            let snapshot = required(m.snapshot, "snapshot")?;
+            Message::InstallSnapshot {
+                snapshot: SnapshotMeta {
+                    last: entry_id_from_wire(snapshot.last)?,
+                    configuration: configuration_from_wire(required(
+                        snapshot.configuration,
+                        "configuration of its snapshot",
+                    )?),
+                },
+            }
+        }
+        WireMessage::SnapshotResponse(m) => Message::SnapshotResponse {
+            snapshot: entry_id_from_wire(m.snapshot)?,
+            matched: LogIndex(m.matched),
+        },
+        WireMessage::ReadRequest(m) => Message::ReadRequest { read: ReadId(m.read) },
+        WireMessage::ReadResponse(m) => {
+            Message::ReadResponse { read: ReadId(m.read), index: m.index.map(LogIndex) }
+        }
+        WireMessage::Forward(m) => Message::Forward {
+            proposals: m.proposals.iter().map(proposal_from_wire).collect::<Result<_, _>>()?,
+        },
+        WireMessage::ForwardRefused(m) => {
+            let reason = drop_reason_from_wire(m.reason, m.leader)?;
+            let requests = m.requests.into_iter().map(request_id_from_wire).collect();
+            Message::ForwardRefused { requests, reason }
+        }
+        WireMessage::TimeoutNow(wire::TimeoutNow {}) => Message::TimeoutNow,
+    })
+}
+
+fn entry_id_to_wire(id: EntryId) -> wire::EntryId {
+    wire::EntryId { term: id.term.0, index: id.index.0 }
+}
+
+fn entry_id_from_wire(id: Option<wire::EntryId>) -> Result<EntryId, CodecError> {
+    let id = required(id, "entry that it names")?;
+    Ok(EntryId::new(id.term, id.index))
+}
+
+fn request_id_to_wire(request: RequestId) -> wire::RequestId {
+    wire::RequestId { member: request.member.0, boot: request.boot, sequence: request.sequence }
+}
+
+fn request_id_from_wire(request: wire::RequestId) -> RequestId {
+    RequestId { member: NodeId(request.member), boot: request.boot, sequence: request.sequence }
+}
+
+fn command_to_wire(request: RequestId, data: &Arc<[u8]>) -> wire::Command {
+    wire::Command {
+        request: Some(request_id_to_wire(request)),
+        data: Bytes::from_owner(Arc::clone(data)),
+    }
+}
+
+fn proposal_from_wire(command: &wire::Command) -> Result<Proposal, CodecError> {
+    let request = required(command.request, "request id with its command")?;
+    Ok(Proposal { request: request_id_from_wire(request), data: Arc::from(command.data.as_ref()) })
+}
+
+fn entry_to_wire(entry: &Entry) -> wire::Entry {
+    let payload = match &entry.payload {
+        Payload::Empty => None,
+        Payload::Command { request, data } => {
+            Some(wire::entry::Payload::Command(command_to_wire(*request, data)))
+        }
+        Payload::Configuration(configuration) => {
+            Some(wire::entry::Payload::Configuration(configuration_to_wire(configuration)))
+        }
+    };
+    wire::Entry { term: entry.id.term.0, index: entry.id.index.0, payload }
+}
+
+fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
+    let payload = match entry.payload {
+        None => Payload::Empty,
+        Some(wire::entry::Payload::Command(command)) => {
+            let Proposal { request, data } = proposal_from_wire(&command)?;
+            Payload::Command { request, data }
+        }
+        Some(wire::entry::Payload::Configuration(configuration)) => {
+            Payload::Configuration(configuration_from_wire(configuration))
+        }
+    };
+    Ok(Entry { id: EntryId::new(entry.term, entry.index), payload })
+}
+
+fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
+    wire::Configuration {
+        voters: configuration.voters.iter().map(|id| id.0).collect(),
+        outgoing: configuration.outgoing.iter().map(|id| id.0).collect(),
+        learners: configuration.learners.iter().map(|id| id.0).collect(),
+        members: configuration
+            .members
+            .iter()
+            .map(|(id, member)| wire::Member {
+                id: id.0,
+                incarnation: member.incarnation,
+                context: Bytes::from_owner(Arc::clone(&member.context)),
+            })
+            .collect(),
+    }
+}
+
+/// Every voter and learner gets its line in `members`, known or not, as the type promises.
+fn configuration_from_wire(configuration: wire::Configuration) -> Configuration {
+    let known = configuration.members.into_iter().map(|member| {
+        let context = Arc::from(member.context.as_ref());
+        (NodeId(member.id), Member { incarnation: member.incarnation, context })
+    });
+    let mut decoded = Configuration {
+        voters: configuration.voters.into_iter().map(NodeId).collect(),
+        outgoing: configuration.outgoing.into_iter().map(NodeId).collect(),
+        learners: configuration.learners.into_iter().map(NodeId).collect(),
+        members: known.collect(),
+    };
+    for replica in decoded.replicas() {
+        decoded.members.entry(replica).or_default();
+    }
+    decoded
+}
+
+fn append_result_to_wire(result: AppendResult) -> wire::append_response::Result {
+    match result {
+        AppendResult::Accepted { matched } => {
+            wire::append_response::Result::Accepted(wire::append_response::Accepted {
+                matched: matched.0,
+            })
+        }
+        AppendResult::Rejected { previous, hint } => {
+            wire::append_response::Result::Rejected(wire::append_response::Rejected {
+                previous: Some(entry_id_to_wire(previous)),
+                hint: Some(entry_id_to_wire(hint)),
+            })
+        }
+    }
+}
+
+fn append_result_from_wire(
+    result: Option<wire::append_response::Result>,
+) -> Result<AppendResult, CodecError> {
+    Ok(match required(result, "result that this version knows")? {
+        wire::append_response::Result::Accepted(accepted) => {
+            AppendResult::Accepted { matched: LogIndex(accepted.matched) }
+        }
+        wire::append_response::Result::Rejected(rejected) => AppendResult::Rejected {
+            previous: entry_id_from_wire(rejected.previous)?,
+            hint: entry_id_from_wire(rejected.hint)?,
+        },
+    })
+}
+
+fn forward_refused_to_wire(requests: &[RequestId], reason: DropReason) -> wire::ForwardRefused {
+    use wire::forward_refused::Reason;
+    let (reason, leader) = match reason {
+        DropReason::NoLeader => (Reason::NoLeader, None),
+        DropReason::Overload => (Reason::Overload, None),
+        DropReason::Transfer => (Reason::Transfer, None),
+        DropReason::TooLarge => (Reason::TooLarge, None),
+        DropReason::NotLeader { leader } => (Reason::NotLeader, leader),
+        DropReason::Stopping => (Reason::Stopping, None),
+    };
+    wire::ForwardRefused {
+        requests: requests.iter().copied().map(request_id_to_wire).collect(),
+        reason: reason.into(),
+        leader: leader.map(|leader| leader.0),
+    }
+}
+
+fn drop_reason_from_wire(reason: i32, leader: Option<u64>) -> Result<DropReason, CodecError> {
+    use wire::forward_refused::Reason;
+    let unknown = CodecError::UnknownValue { what: "reason of a refusal", value: reason };
+    match Reason::try_from(reason).map_err(|_| unknown.clone())? {
+        Reason::Unspecified => Err(unknown),
+        Reason::NoLeader => Ok(DropReason::NoLeader),
+        Reason::Overload => Ok(DropReason::Overload),
+        Reason::Transfer => Ok(DropReason::Transfer),
+        Reason::TooLarge => Ok(DropReason::TooLarge),
+        Reason::NotLeader => Ok(DropReason::NotLeader { leader: leader.map(NodeId) }),
+        Reason::Stopping => Ok(DropReason::Stopping),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(sequence: u64) -> RequestId {
+        RequestId { member: NodeId(3), boot: u64::MAX, sequence }
+    }
+
+    fn configuration() -> Configuration {
+        let mut configuration = Configuration::of_voters([NodeId(1), NodeId(2), NodeId(u64::MAX)]);
+        configuration.outgoing.extend([NodeId(1), NodeId(4)]);
+        configuration.learners.insert(NodeId(5));
+        for id in configuration.replicas() {
+            configuration.members.entry(id).or_default().context = Arc::from(&b"where"[..]);
+        }
+        configuration.members.entry(NodeId(2)).or_default().incarnation = 77;
+        configuration
+    }
+
+    fn entries() -> Vec<Entry> {
+        let data: Arc<[u8]> = Arc::from(&b"command"[..]);
+        vec![
+            Entry { id: EntryId::new(2, 8), payload: Payload::Empty },
+            Entry {
+                id: EntryId::new(2, 9),
+                payload: Payload::Command { request: request(1), data },
+            },
+            Entry { id: EntryId::new(3, 10), payload: Payload::Configuration(configuration()) },
+            Entry {
+                id: EntryId::new(3, 11),
+                payload: Payload::Command { request: RequestId::default(), data: Arc::default() },
+            },
+        ]
+    }
+
+    fn refusals() -> Vec<Message> {
+        [
+            DropReason::NoLeader,
+            DropReason::Overload,
+            DropReason::Transfer,
+            DropReason::TooLarge,
+            DropReason::NotLeader { leader: None },
+            DropReason::NotLeader { leader: Some(NodeId(0)) },
+            DropReason::Stopping,
+        ]
+        .into_iter()
+        .map(|reason| Message::ForwardRefused { requests: vec![request(1), request(2)], reason })
+        .collect()
+    }
+
+    /// One message of every kind, with every value of its parts that encodes in another way.
+    fn messages() -> Vec<Message> {
+        let last = EntryId::new(4, 17);
+        let mut all = vec![
+            Message::PreVoteRequest { campaign_term: Term(5), last },
+            Message::PreVoteResponse { campaign_term: Term(5), granted: true },
+            Message::VoteRequest { last: EntryId::default(), transfer: true },
+            Message::VoteResponse { granted: false },
+            Message::VoteResponse { granted: true },
+            Message::AppendRequest {
+                sequence: 9,
+                previous: last,
+                entries: entries(),
+                commit: LogIndex(16),
+            },
+            Message::AppendRequest {
+                sequence: 0,
+                previous: EntryId::default(),
+                entries: Vec::new(),
+                commit: LogIndex(0),
+            },
+            Message::AppendResponse {
+                sequence: 9,
+                result: AppendResult::Accepted { matched: LogIndex(0) },
+            },
+            Message::AppendResponse {
+                sequence: u64::MAX,
+                result: AppendResult::Rejected { previous: last, hint: EntryId::new(2, 3) },
+            },
+            Message::Heartbeat { sequence: 1, commit: LogIndex(u64::MAX) },
+            Message::HeartbeatResponse { sequence: 1 },
+            Message::InstallSnapshot {
+                snapshot: SnapshotMeta { last, configuration: configuration() },
+            },
+            Message::SnapshotResponse { snapshot: last, matched: LogIndex(20) },
+            Message::ReadRequest { read: ReadId(4) },
+            Message::ReadResponse { read: ReadId(4), index: None },
+            Message::ReadResponse { read: ReadId(4), index: Some(LogIndex(0)) },
+            Message::Forward {
+                proposals: vec![Proposal { request: request(1), data: Arc::from(&b"x"[..]) }],
+            },
+            Message::TimeoutNow,
+        ];
+        all.extend(refusals());
+        all
+    }
+
+    fn envelope(message: Message) -> Envelope {
+        Envelope {
+            group: GroupId(0),
+            from: NodeId(1),
+            to: NodeId(u64::MAX),
+            term: Term(7),
+            message,
+        }
+    }
+
+    #[test]
+    fn every_message_comes_back_as_it_was() {
+        for message in messages() {
+            let sent = envelope(message);
+            assert_eq!(decode(encode(&sent).into()), Ok(sent));
+        }
+    }
+
+    /// Cut anywhere, or with any one byte changed, a message is another one or an error: decoding
+    /// must come back with either.
+    #[test]
+    fn damaged_bytes_never_panic() {
+        for message in messages() {
+            let bytes = encode(&envelope(message));
+            for end in 0..bytes.len() {
+                let _ = decode(Bytes::copy_from_slice(&bytes[..end]));
+            }
+            for at in 0..bytes.len() {
+                for value in [0, 1, 0x7f, 0x80, 0xff, bytes[at] ^ 0x08] {
+                    let mut damaged = bytes.clone();
+                    damaged[at] = value;
+                    let _ = decode(damaged.into());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let missing = |message: WireMessage| {
+            let envelope = wire::Envelope { message: Some(message), ..Default::default() };
+            decode(envelope.encode_to_vec().into()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            decode(Bytes::new()).unwrap_err().to_string(),
+            "a peer's message has no kind that this version knows"
+        );
+        assert_eq!(
+            missing(WireMessage::VoteRequest(wire::VoteRequest::default())),
+            "a peer's message has no entry that it names"
+        );
+        assert_eq!(
+            missing(WireMessage::InstallSnapshot(wire::InstallSnapshot::default())),
+            "a peer's message has no snapshot"
+        );
+        assert_eq!(
+            missing(WireMessage::AppendResponse(wire::AppendResponse::default())),
+            "a peer's message has no result that this version knows"
+        );
+        assert_eq!(
+            missing(WireMessage::Forward(wire::Forward {
+                proposals: vec![wire::Command::default()]
+            })),
+            "a peer's message has no request id with its command"
+        );
+        for value in [0, 99] {
+            let refused = wire::ForwardRefused { reason: value, ..Default::default() };
+            assert_eq!(
+                missing(WireMessage::ForwardRefused(refused)),
+                format!("a peer's message has the unknown reason of a refusal {value}")
+            );
+        }
+        let garbage = Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n");
+        assert!(matches!(decode(garbage), Err(CodecError::Malformed(_))));
+    }
+
+    /// A configuration whose sender left out a member's line still keeps the type's invariant.
+    #[test]
+    fn every_replica_gets_its_line() {
+        let decoded = configuration_from_wire(wire::Configuration {
+            voters: vec![1],
+            learners: vec![2],
+            ..Default::default()
+        });
+        assert!(decoded.replicas().iter().all(|id| decoded.members.contains_key(id)));
+    }
+}
