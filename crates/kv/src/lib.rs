@@ -1,4 +1,72 @@
 //! The key-value state machine: the data model of etcd, deterministic and in memory.
+//!
+//! Members of a cluster agree on a log of commands. For them to agree on a *state* as well, whatever
+//! applies the commands must be a function of nothing else: no clock, no randomness, no unordered
+//! map, no thread. That is this crate. Give [`Kv::apply`] the same commands in the same order, and
+//! it answers the same, holds the same and has the same [digest](Kv::digest), on every member.
+//!
+//! REVISIONS
+//!
+//! The store has one number, its revision. It begins at 1, and every command that changes a key
+//! raises it by one, however many keys it changes. Nothing is overwritten: a put adds a record at
+//! its revision, a delete adds a record too, the tombstone. So any revision can be read as it was,
+//! and whoever watches can be told of every change from any revision on.
+//!
+//! ```text
+//! records, by revision                    index, by key
+//!
+//! 2.0  put a=1                            a   2.0  4.0
+//! 3.0  put b=1                            b   3.0  4.1 (tombstone)  5.0
+//! 4.0  put a=2    one transaction         c   5.1
+//! 4.1  delete b
+//! 5.0  put b=2    another one
+//! 5.1  put c=1
+//! ```
+//!
+//! A record stands at a revision and at a place within it (4.1: the second change of revision 4).
+//! To read `b` at revision 4, the index finds its last record at or before 4; that is a tombstone,
+//! so `b` was not there. Reading the latest revision needs no search: the index keeps the latest
+//! record of each key beside it. What a key carries besides its value counts within its *generation*,
+//! the run of records between two tombstones: the revision that began it, and how many puts it
+//! has had.
+//!
+//! COMMANDS
+//!
+//! A command is checked, then decided, then done. What is wrong with it whatever the state (an
+//! empty key) is found by `validate`, which a server calls before it proposes and `apply` calls
+//! again. What depends on the state (a key that is not there) is decided on the state *before* the
+//! command, for all of a transaction at once: which branches it takes, and whether all on them can
+//! succeed. After that nothing can fail, so there is never anything to undo.
+//!
+//! Changes are answered to the client as a [`Response`], and to watchers as [`KvEvent`]s, which
+//! share their content with the records.
+//!
+//! COMPACTION
+//!
+//! A history that only grows must be cut off. [`Command::Compact`] makes all revisions before one
+//! unreadable at once, as a decision in the log; the memory follows in small slices, with each later
+//! command or when the host has time ([`Kv::compact_step`]). How far that has come shows in
+//! [`Kv::size_bytes`] alone.
+//!
+//! ERRORS
+//!
+//! A [`KvError`] belongs to the client: every member refuses the same command in the same way, and
+//! nothing has changed. A [`DecodeError`] belongs to the operator: the log holds a command that this
+//! program does not understand while others may, and the member must stop before applying it.
+//!
+//! CAVEATS
+//!
+//! - Everything is in memory, and a store is rebuilt by applying the log from its start. Records on
+//!   disk and snapshots are to come; the digest's present value will have to travel with those.
+//! - Leases are not granted yet, so a put with one is refused with [`KvError::LeaseNotFound`].
+//!   Watchers, users and quotas are not here yet either.
+//! - The digest is a chain over the changes that were made. It tells members apart that have done
+//!   different things, not one whose memory has rotted since.
+//! - A range or a delete over many keys is done in one go, as in etcd; only compaction is in slices.
+//! - Where etcd's behaviour is odd and visible, it is kept and the code says so: see sorting without
+//!   an order (`range.rs`), duplicate keys (`validate.rs`), negative revisions and the revision of a
+//!   nested answer (`txn.rs`). One thing is not: a transaction that deletes a key and then wants to
+//!   keep its value crashes etcd, and is refused here.
 #![forbid(unsafe_code)]
 
 mod apply;
