@@ -68,3 +68,74 @@ impl Digest {
         self.0 = (mixed ^ (mixed >> 32)).wrapping_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::response::KeyValue;
+    use crate::revision::LeaseId;
+
+    fn record() -> KeyValue {
+        KeyValue {
+            key: b"key".to_vec(),
+            create_revision: Revision(2),
+            mod_revision: Revision(3),
+            version: 2,
+            value: b"value".to_vec(),
+            lease: LeaseId(0),
+        }
+    }
+
+    fn digest(events: &[KvEvent]) -> u64 {
+        let mut digest = Digest::default();
+        events.iter().for_each(|event| digest.record(event));
+        digest.value()
+    }
+
+    fn put(record: KeyValue) -> KvEvent {
+        KvEvent::Put(Arc::new(record))
+    }
+
+    fn delete(key: &[u8], mod_revision: i64) -> KvEvent {
+        KvEvent::Delete { key: Arc::from(key), mod_revision: Revision(mod_revision) }
+    }
+
+    #[test]
+    fn every_field_and_the_order_count() {
+        let one = || put(record());
+        let histories = [
+            vec![],
+            vec![one()],
+            vec![put(KeyValue { key: b"kez".to_vec(), ..record() })],
+            vec![put(KeyValue { create_revision: Revision(3), ..record() })],
+            vec![put(KeyValue { mod_revision: Revision(2), ..record() })],
+            vec![put(KeyValue { version: 3, ..record() })],
+            vec![put(KeyValue { value: b"valuf".to_vec(), ..record() })],
+            vec![put(KeyValue { lease: LeaseId(1), ..record() })],
+            // The same bytes, divided between key and value elsewhere.
+            vec![put(KeyValue { key: b"keyv".to_vec(), value: b"alue".to_vec(), ..record() })],
+            vec![one(), one()],
+            vec![delete(b"key", 3)],
+            vec![delete(b"kez", 3)],
+            vec![delete(b"key", 4)],
+            vec![one(), delete(b"key", 3)],
+            vec![delete(b"key", 3), one()],
+        ];
+        let digests: BTreeSet<u64> = histories.iter().map(|events| digest(events)).collect();
+        assert_eq!(digests.len(), histories.len());
+    }
+
+    #[test]
+    fn a_compaction_counts_with_its_revision() {
+        let after = |revision| {
+            let mut digest = Digest::default();
+            digest.compaction(Revision(revision));
+            digest.value()
+        };
+        let digests = BTreeSet::from([Digest::default().value(), after(0), after(1)]);
+        assert_eq!(digests.len(), 3);
+    }
+}

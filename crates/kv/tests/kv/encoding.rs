@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use quorate_kv::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DecodeError, KeyRange,
-    LeaseId, PutRequest, RequestOp, Revision, TXN_DEPTH_MAX, TxnRequest,
+    LeaseId, PutRequest, Revision, TXN_DEPTH_MAX, TxnRequest,
 };
 
 use crate::strategies;
@@ -12,15 +12,6 @@ fn encoded(command: &Command) -> Vec<u8> {
     let mut bytes = Vec::new();
     command.encode(&mut bytes);
     bytes
-}
-
-/// Transactions within one another, `depth` of them.
-fn nested(depth: usize) -> Command {
-    let mut txn = TxnRequest::default();
-    for _ in 1..depth {
-        txn = TxnRequest { success: vec![RequestOp::Txn(txn)], ..TxnRequest::default() };
-    }
-    Command::Txn(txn)
 }
 
 proptest! {
@@ -126,9 +117,9 @@ fn a_number_of_more_than_64_bits_is_refused() {
 
 #[test]
 fn transactions_nest_so_deep_and_no_deeper() {
-    let deepest = nested(TXN_DEPTH_MAX);
+    let deepest = strategies::nested(TXN_DEPTH_MAX);
     assert_eq!(Command::decode(&encoded(&deepest)), Ok(deepest));
-    let deeper = encoded(&nested(TXN_DEPTH_MAX + 1));
+    let deeper = encoded(&strategies::nested(TXN_DEPTH_MAX + 1));
     assert_eq!(Command::decode(&deeper), Err(DecodeError::TooDeep));
     // A hundred thousand levels cost no stack either.
     let bottomless = [&[1, 3][..], &[0, 1, 3].repeat(100_000)].concat();

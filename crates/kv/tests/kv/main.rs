@@ -2,9 +2,11 @@
 
 /// Commands as bytes: round trips, refusals, arbitrary bytes.
 mod encoding;
+/// What bounds a command whatever the configuration.
+mod limits;
 /// Random operations on the store and on a plain model of it.
 mod model;
 /// Behaviour told in golden scripts.
 mod scripts;
-/// Random commands for the others.
+/// Commands for the others, most of them random.
 mod strategies;

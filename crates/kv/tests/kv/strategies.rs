@@ -148,3 +148,12 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         }),
     ]
 }
+
+/// Transactions within one another, `depth` of them.
+pub(crate) fn nested(depth: usize) -> Command {
+    let mut txn = TxnRequest::default();
+    for _ in 1..depth {
+        txn = TxnRequest { success: vec![RequestOp::Txn(txn)], ..TxnRequest::default() };
+    }
+    Command::Txn(txn)
+}
