@@ -1,0 +1,170 @@
+//! Reading entries while the writer appends: readers share the index and the open files with it,
+//! and hold no lock while they wait for the disk.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use quorate_disk::File;
+use quorate_raft::{Entry, EntryId, LogIndex};
+
+use crate::GROUP;
+use crate::directory::segment_path;
+use crate::error::{Damage, WalError};
+use crate::index::{Index, Location};
+use crate::record::{RecordKind, decode_entry, record_checksum};
+
+/// What the writer and its readers share.
+pub(crate) struct Shared {
+    pub(crate) index: Index,
+    pub(crate) files: BTreeMap<u32, Arc<dyn File>>,
+    pub(crate) poisoned: bool,
+}
+
+/// Reads entries of a log. Cheap to clone and to send to another thread.
+#[derive(Clone)]
+pub struct WalReader {
+    shared: Arc<RwLock<Shared>>,
+    directory: PathBuf,
+}
+
+/// An entry to be read.
+struct Wanted {
+    id: EntryId,
+    location: Location,
+}
+
+/// Entries that lie back to back, read at once.
+struct Run {
+    file: Arc<dyn File>,
+    entries: Vec<Wanted>,
+    bytes: usize,
+}
+
+impl WalReader {
+    pub(crate) fn new(shared: Shared, directory: &Path) -> Self {
+        Self { shared: Arc::new(RwLock::new(shared)), directory: directory.to_path_buf() }
+    }
+
+    /// The entries from `from` to `to`, stopping after the one that reaches `bytes_max`; at least
+    /// one.
+    ///
+    /// # Errors
+    /// [`WalError::OutOfRange`] where `from` is compacted or not yet written, or `to` is not
+    /// written; [`WalError::Corrupt`] where an entry no longer has its checksum;
+    /// [`WalError::Disk`].
+    pub fn read(
+        &self,
+        from: LogIndex,
+        to: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, WalError> {
+        let runs = self.plan(from, to, bytes_max)?;
+        let mut entries = Vec::new();
+        for run in runs {
+            self.read_run(&run, &mut entries)?;
+        }
+        Ok(entries)
+    }
+
+    pub(crate) fn shared(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shared_mut(&self) -> RwLockWriteGuard<'_, Shared> {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plan(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Vec<Run>, WalError> {
+        let shared = self.shared();
+        if shared.poisoned {
+            return Err(WalError::Poisoned);
+        }
+        let mut runs: Vec<Run> = Vec::new();
+        let mut bytes_planned = 0;
+        let mut index = from;
+        while index <= to.max(from) && (runs.is_empty() || bytes_planned < bytes_max) {
+            let Some(wanted) = shared.wanted(index) else {
+                return Err(shared.out_of_range(index));
+            };
+            bytes_planned += wanted.location.bytes as usize;
+            match runs.last_mut() {
+                Some(run) if run.is_continued_by(&wanted.location) => run.push(wanted),
+                _ => {
+                    let file = shared.files.get(&wanted.location.segment);
+                    let file = file.expect("a segment with an entry of the log is open");
+                    let mut run = Run { file: Arc::clone(file), entries: Vec::new(), bytes: 0 };
+                    run.push(wanted);
+                    runs.push(run);
+                }
+            }
+            index = index.next();
+        }
+        Ok(runs)
+    }
+
+    fn read_run(&self, run: &Run, entries: &mut Vec<Entry>) -> Result<(), WalError> {
+        let mut bytes = vec![0; run.bytes];
+        let start = run.entries.first().map_or(0, |first| u64::from(first.location.offset));
+        let count = run.file.read_at(start, &mut bytes)?;
+        bytes.truncate(count);
+        let mut rest = bytes.as_slice();
+        for wanted in &run.entries {
+            let length = (wanted.location.bytes as usize).min(rest.len());
+            let (record, after) = rest.split_at(length);
+            rest = after;
+            let sum = record_checksum(RecordKind::Entry, GROUP, wanted.id, record);
+            if sum != wanted.location.checksum {
+                return Err(self.damaged(wanted, Damage::Record { entry: wanted.id }));
+            }
+            let entry = decode_entry(wanted.id, record).map_err(|source| {
+                self.damaged(wanted, Damage::Undecodable { entry: wanted.id, source })
+            })?;
+            entries.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Tells damage from an entry that was compacted, and its segment recycled, while it was read.
+    fn damaged(&self, wanted: &Wanted, why: Damage) -> WalError {
+        let shared = self.shared();
+        match shared.wanted(wanted.id.index) {
+            Some(now) if now.location == wanted.location => WalError::Corrupt {
+                file: segment_path(&self.directory, wanted.location.segment),
+                offset: u64::from(wanted.location.offset),
+                why,
+            },
+            _ => shared.out_of_range(wanted.id.index),
+        }
+    }
+}
+
+impl Shared {
+    fn wanted(&self, index: LogIndex) -> Option<Wanted> {
+        let location = self.index.location(index)?;
+        let term = self.index.term(index)?;
+        Some(Wanted { id: EntryId { term, index }, location })
+    }
+
+    fn out_of_range(&self, index: LogIndex) -> WalError {
+        WalError::OutOfRange {
+            index,
+            after: self.index.snapshot().last.index,
+            last: self.index.last().index,
+        }
+    }
+}
+
+impl Run {
+    fn is_continued_by(&self, next: &Location) -> bool {
+        self.entries.last().is_some_and(|Wanted { location: last, .. }| {
+            last.segment == next.segment
+                && u64::from(last.offset) + u64::from(last.bytes) == u64::from(next.offset)
+        })
+    }
+
+    fn push(&mut self, wanted: Wanted) {
+        self.bytes += wanted.location.bytes as usize;
+        self.entries.push(wanted);
+    }
+}
