@@ -130,15 +130,3 @@ fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
     };
     (Bound::Included(start), end)
 }
-
-impl KeyRange {
-    /// Whether a key is in the range.
-    pub fn contains(&self, key: &[u8]) -> bool {
-        let start = self.key.as_slice();
-        match self.range_end.as_slice() {
-            [] => key == start,
-            [0] => key >= start,
-            end => key >= start && key < end,
-        }
-    }
-}

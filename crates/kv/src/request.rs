@@ -13,6 +13,18 @@ pub struct KeyRange {
     pub range_end: Vec<u8>,
 }
 
+impl KeyRange {
+    /// Whether a key is in the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let start = self.key.as_slice();
+        match self.range_end.as_slice() {
+            [] => key == start,
+            [0] => key >= start,
+            end => key >= start && key < end,
+        }
+    }
+}
+
 /// Reads keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeRequest {
@@ -30,20 +42,21 @@ pub struct RangeRequest {
     pub keys_only: bool,
     /// Only how many.
     pub count_only: bool,
-    /// Bounds on the last modification, inclusive; 0 is none.
+    /// Only keys last put at this revision or after it; 0 is no bound.
     pub min_mod_revision: Revision,
-    /// See above.
+    /// Only keys last put at this revision or before it; 0 is no bound.
     pub max_mod_revision: Revision,
-    /// Bounds on the creation, inclusive; 0 is none.
+    /// Only keys created at this revision or after it; 0 is no bound.
     pub min_create_revision: Revision,
-    /// See above.
+    /// Only keys created at this revision or before it; 0 is no bound.
     pub max_create_revision: Revision,
 }
 
 /// The order of a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortOrder {
-    /// By key, ascending; with a target other than the key, as `Ascend`.
+    /// By key, ascending. With a target other than the key as `Ascend`, but a limit has then taken
+    /// the first by key already, with one more beyond it.
     #[default]
     None,
     /// Smallest first.

@@ -1,5 +1,7 @@
 //! The store's tests, one binary.
 
+/// The digest against what was done.
+mod digest;
 /// Commands as bytes: round trips, refusals, arbitrary bytes.
 mod encoding;
 /// What bounds a command whatever the configuration.

@@ -389,7 +389,7 @@ proptest! {
         let mut model = Model::new();
         // As slow a compaction as there can be; the other is tidied wherever the steps say so.
         let mut kv = Kv::new(KvConfig { compaction_slice_records: 1 });
-        let mut tidied = Kv::new(KvConfig::default());
+        let mut tidied = Kv::new(KvConfig { compaction_slice_records: 3 });
         let mut watched = Map::new();
         for step in &steps {
             match step {

@@ -36,8 +36,7 @@ macro_rules! scripts {
     ($($name:ident)*) => {
         $(#[test]
         fn $name() {
-            let path = Path::new(SCRIPTS).join(concat!(stringify!($name), ".txt"));
-            goldenscript::run(&mut Runner::new(), path).unwrap();
+            run_script(concat!(stringify!($name), ".txt"));
         })*
 
         #[test]
@@ -73,6 +72,53 @@ scripts! {
     txn_operations_see_those_before
     txn_refuses_to_change_a_key_twice
     validation
+}
+
+/// Runs a script on a new store, and compares what it answers with what is written there.
+///
+/// Commands within a transaction are indented, which goldenscript has no notion of. So they lose
+/// their indentation on the way in, and get the one they must have on the way out.
+fn run_script(name: &str) {
+    let path = Path::new(SCRIPTS).join(name);
+    let script = std::fs::read_to_string(&path).unwrap();
+    let flat = map_commands(&script, |command| command.trim_start().to_owned());
+    let flat = goldenscript::generate(&mut Runner::new(), &flat).unwrap();
+    let mut depth = 0_usize;
+    let expected = map_commands(&flat, |command| {
+        let column = match command.trim_start_matches('!').split(' ').next() {
+            Some("txn") => {
+                depth += 1;
+                depth - 1
+            }
+            Some("end") => {
+                depth = depth.saturating_sub(1);
+                depth
+            }
+            Some("if" | "then" | "else") => depth.saturating_sub(1),
+            _ => depth,
+        };
+        if command.is_empty() { String::new() } else { "  ".repeat(column) + command }
+    });
+    if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
+        std::fs::write(&path, expected).unwrap();
+        return;
+    }
+    for (index, (found, expected)) in script.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(found, expected, "{name}:{}", index + 1);
+    }
+    assert_eq!(script.len(), expected.len(), "{name}: its end");
+}
+
+/// Changes the lines of a script that are commands: not those from a `---` up to an empty line.
+fn map_commands(script: &str, mut change: impl FnMut(&str) -> String) -> String {
+    let mut in_output = false;
+    let mut changed = String::new();
+    for line in script.lines() {
+        in_output = line == "---" || (in_output && !line.is_empty());
+        changed += &if in_output { line.to_owned() } else { change(line) };
+        changed.push('\n');
+    }
+    changed
 }
 
 /// A transaction that is being written down.
