@@ -99,7 +99,8 @@ impl Kv {
     }
 
     /// Within a transaction a range is held against the revision before it, even if an operation
-    /// before the range makes a new one; and a negative revision is one that was compacted.
+    /// before the range makes a new one. And only 0 is the latest there: a negative revision is
+    /// older than the compact revision, as soon as there is one.
     fn plan_range(&self, request: &RangeRequest) -> Result<(), KvError> {
         if request.revision == Revision(0) {
             Ok(())
