@@ -1,3 +1,13 @@
 //! The quorate server, its APIs, its client and its command line
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod identity;
+mod logging;
+pub mod machine;
+pub mod member;
 mod proto;
+mod random;
+pub mod runtime;
+pub mod transport;

@@ -1,2 +1,7 @@
-//! To be written.
-fn main() {}
+//! The `quorate` binary: the command line of the server and its client.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_server::cli::run()
+}

@@ -1,0 +1,69 @@
+//! `quorate server`: one member, with etcd's flags.
+
+use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE};
+use crate::api::etcd::EMULATED_VERSION;
+use crate::config::{ConfigError, Flags, ServerConfig, USAGE_HINT, flag_help};
+use crate::logging::start_logging;
+use crate::member;
+use crate::runtime::StopReason;
+
+/// Runs the member; answers the exit status.
+pub(super) fn run(arguments: Vec<String>) -> u8 {
+    // A variable that is no text cannot be one of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let flags = match Flags::parse(arguments, environment) {
+        Ok(flags) => flags,
+        Err(error) => return refuse(&error.into()),
+    };
+    if flags.switch("help") == Some(true) {
+        print!("{}", flag_help());
+        return EXIT_DONE;
+    }
+    if flags.switch("version") == Some(true) {
+        print!("{}", version());
+        return EXIT_DONE;
+    }
+    let config = match ServerConfig::from_flags(&flags) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    start_logging(config.log_level, config.log_format);
+    if !flags.without_effect.is_empty() {
+        tracing::warn!(flags = flags.without_effect.join(","), "flags without effect");
+    }
+    for variable in &flags.unknown_variables {
+        tracing::warn!(variable, "unrecognized environment variable");
+    }
+    match member::run(&config) {
+        Ok(StopReason::Asked) => EXIT_DONE,
+        Ok(reason) => {
+            eprintln!("quorate server: stopped: {reason}");
+            EXIT_FAULT
+        }
+        Err(error) => {
+            eprintln!("quorate server: {error}");
+            EXIT_REFUSED
+        }
+    }
+}
+
+fn refuse(error: &ConfigError) -> u8 {
+    if error.is_usage() {
+        eprintln!("quorate server: {error}; {USAGE_HINT}");
+        EXIT_USAGE
+    } else {
+        eprintln!("quorate server: {error}");
+        EXIT_REFUSED
+    }
+}
+
+/// The lines that etcd's tools read a version from.
+fn version() -> String {
+    format!(
+        "etcd Version: {EMULATED_VERSION}\nGit SHA: quorate {}\nGo Version: none\nGo OS/Arch: {}/{}\n",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}

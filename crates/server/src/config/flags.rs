@@ -1,0 +1,436 @@
+//! etcd's flags and environment, by the rules of Go's `flag` package, which etcd's users and tools
+//! count on: one dash or two, `--x=v` or `--x v`, switches with or without a value, and of several
+//! values the last one.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+/// What a usage error ends with.
+pub const USAGE_HINT: &str = "run 'quorate server --help' for the flags";
+
+/// Environment variables are the flag's name in capitals after this.
+const ENVIRONMENT_PREFIX: &str = "ETCD_";
+
+/// The flags that were given, each with its last value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    values: BTreeMap<&'static str, String>,
+    /// Given, but of no effect in this version.
+    pub without_effect: Vec<&'static str>,
+    /// Variables that look like etcd's and are not.
+    pub unknown_variables: Vec<String>,
+}
+
+/// Why the command line or the environment cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FlagError {
+    /// A usage error: no such flag.
+    #[error("flag provided but not defined: -{0}")]
+    Unknown(String),
+    /// A usage error: something that is no flag.
+    #[error("{0:?} is not a valid flag")]
+    NotAFlag(String),
+    /// A usage error: the value is missing.
+    #[error("flag needs an argument: -{0}")]
+    NoValue(String),
+    /// A usage error: the value is not of the flag's kind.
+    #[error("invalid value {value:?} for flag -{flag}: {expected}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What it was given.
+        value: String,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// Both set; which one is meant cannot be known.
+    #[error(
+        "conflicting environment variable {variable:?} is shadowed by corresponding command-line \
+         flag \"--{flag}\" (either unset environment variable or disable flag)"
+    )]
+    Shadowed {
+        /// The variable.
+        variable: String,
+        /// The flag.
+        flag: &'static str,
+    },
+    /// Ignoring the flag would not do what it asks for.
+    #[error("--{0} is not supported yet: leave it out")]
+    Unsupported(&'static str),
+}
+
+impl FlagError {
+    /// Whether the command line itself is wrong, rather than what it asks for.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Shadowed { .. } | Self::Unsupported(_))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Switch,
+}
+
+/// What becomes of a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It does what it does in etcd.
+    Served(&'static str),
+    /// It tunes something that this server does not have: taken, reported, of no effect.
+    WithoutEffect,
+    /// It asks for something that would be dangerous to leave out silently.
+    Unsupported,
+}
+
+struct Flag {
+    name: &'static str,
+    kind: Kind,
+    standing: Standing,
+}
+
+const fn served(name: &'static str, kind: Kind, help: &'static str) -> Flag {
+    Flag { name, kind, standing: Standing::Served(help) }
+}
+
+const fn idle(name: &'static str, kind: Kind) -> Flag {
+    Flag { name, kind, standing: Standing::WithoutEffect }
+}
+
+const fn unsupported(name: &'static str, kind: Kind) -> Flag {
+    Flag { name, kind, standing: Standing::Unsupported }
+}
+
+use Kind::{Number, Switch, Text};
+
+/// Every flag that is understood, in the order of the help text.
+const FLAGS: &[Flag] = &[
+    served("name", Text, "name of this member (default)"),
+    served("data-dir", Text, "directory of its data (${name}.etcd)"),
+    served("listen-peer-urls", Text, "where to listen for members (http://localhost:2380)"),
+    served("listen-client-urls", Text, "where to listen for clients (http://localhost:2379)"),
+    served("initial-advertise-peer-urls", Text, "where members reach it (as listening)"),
+    served("advertise-client-urls", Text, "where clients reach it (as listening)"),
+    served("initial-cluster", Text, "all members: name=url,name=url,..."),
+    served("initial-cluster-state", Text, "'new', or 'existing' (new)"),
+    served("initial-cluster-token", Text, "tells clusters apart (etcd-cluster)"),
+    served("heartbeat-interval", Number, "milliseconds between heartbeats (100)"),
+    served("election-timeout", Number, "milliseconds without a leader before an election (1000)"),
+    served("pre-vote", Switch, "ask before standing for election (true)"),
+    served("max-request-bytes", Number, "bytes that a request may have (1572864)"),
+    served("max-txn-ops", Number, "operations that a transaction may have (128)"),
+    served("log-level", Text, "debug, info, warn, error (info)"),
+    served("log-format", Text, "json, or console (json)"),
+    served("version", Switch, "print the version and exit"),
+    served("help", Switch, "print this and exit"),
+    idle("snapshot-count", Number),
+    idle("snapshot-catchup-entries", Number),
+    idle("quota-backend-bytes", Number),
+    idle("max-concurrent-streams", Number),
+    idle("max-snapshots", Number),
+    idle("max-wals", Number),
+    idle("strict-reconfig-check", Switch),
+    idle("initial-election-tick-advance", Switch),
+    idle("auto-compaction-mode", Text),
+    idle("compaction-batch-limit", Number),
+    idle("compaction-sleep-interval", Text),
+    idle("corrupt-check-time", Text),
+    idle("compact-hash-check-time", Text),
+    idle("feature-gates", Text),
+    idle("warning-apply-duration", Text),
+    idle("warning-unary-request-duration", Text),
+    idle("watch-progress-notify-interval", Text),
+    idle("max-learners", Number),
+    idle("bcrypt-cost", Number),
+    idle("auth-token", Text),
+    idle("auth-token-ttl", Number),
+    idle("enable-grpc-gateway", Switch),
+    idle("enable-pprof", Switch),
+    idle("metrics", Text),
+    idle("logger", Text),
+    idle("log-outputs", Text),
+    idle("enable-log-rotation", Switch),
+    idle("log-rotation-config-json", Text),
+    idle("host-whitelist", Text),
+    idle("cors", Text),
+    idle("memory-mlock", Switch),
+    idle("socket-reuse-port", Switch),
+    idle("socket-reuse-address", Switch),
+    idle("raft-read-timeout", Text),
+    idle("raft-write-timeout", Text),
+    idle("backend-bbolt-freelist-type", Text),
+    idle("backend-batch-interval", Text),
+    idle("backend-batch-limit", Number),
+    idle("grpc-keepalive-min-time", Text),
+    idle("grpc-keepalive-interval", Text),
+    idle("grpc-keepalive-timeout", Text),
+    idle("self-signed-cert-validity", Number),
+    idle("downgrade-check-time", Text),
+    idle("bootstrap-defrag-threshold-megabytes", Number),
+    idle("tls-min-version", Text),
+    idle("tls-max-version", Text),
+    idle("cipher-suites", Text),
+    unsupported("config-file", Text),
+    unsupported("wal-dir", Text),
+    unsupported("listen-client-http-urls", Text),
+    unsupported("listen-metrics-urls", Text),
+    unsupported("auto-compaction-retention", Text),
+    unsupported("force-new-cluster", Switch),
+    unsupported("unsafe-no-fsync", Switch),
+    unsupported("cert-file", Text),
+    unsupported("key-file", Text),
+    unsupported("trusted-ca-file", Text),
+    unsupported("client-cert-auth", Switch),
+    unsupported("client-cert-file", Text),
+    unsupported("client-key-file", Text),
+    unsupported("client-crl-file", Text),
+    unsupported("client-cert-allowed-hostname", Text),
+    unsupported("auto-tls", Switch),
+    unsupported("peer-cert-file", Text),
+    unsupported("peer-key-file", Text),
+    unsupported("peer-trusted-ca-file", Text),
+    unsupported("peer-client-cert-auth", Switch),
+    unsupported("peer-client-cert-file", Text),
+    unsupported("peer-client-key-file", Text),
+    unsupported("peer-auto-tls", Switch),
+    unsupported("peer-crl-file", Text),
+    unsupported("peer-cert-allowed-cn", Text),
+    unsupported("peer-cert-allowed-hostname", Text),
+    unsupported("peer-skip-client-san-verification", Switch),
+    unsupported("discovery", Text),
+    unsupported("discovery-srv", Text),
+    unsupported("discovery-srv-name", Text),
+    unsupported("discovery-token", Text),
+    unsupported("discovery-endpoints", Text),
+    unsupported("enable-distributed-tracing", Switch),
+];
+
+impl Flags {
+    /// Reads the arguments after the command's name, then the environment for what they leave out.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, FlagError> {
+        let mut flags = Self::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let Some(body) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'))
+            else {
+                return Err(FlagError::NotAFlag(argument));
+            };
+            let (name, value) = match body.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (body, None),
+            };
+            let name = if name == "h" { "help" } else { name };
+            let flag = find(name).ok_or_else(|| FlagError::Unknown(name.to_owned()))?;
+            let value = match (value, flag.kind) {
+                (Some(value), _) => value,
+                (None, Switch) => "true".to_owned(),
+                (None, Text | Number) => {
+                    arguments.next().ok_or_else(|| FlagError::NoValue(name.to_owned()))?
+                }
+            };
+            flags.set(flag, value)?;
+        }
+        flags.read_environment(environment)?;
+        Ok(flags)
+    }
+
+    fn read_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), FlagError> {
+        let mut found = BTreeMap::new();
+        for (variable, value) in environment {
+            let Some(name) = variable.strip_prefix(ENVIRONMENT_PREFIX) else {
+                continue;
+            };
+            match find(&name.to_lowercase().replace('_', "-")) {
+                // An empty variable is as good as none, as in etcd.
+                Some(_) if value.is_empty() => {}
+                Some(flag) if self.values.contains_key(flag.name) => {
+                    return Err(FlagError::Shadowed { variable, flag: flag.name });
+                }
+                Some(flag) => {
+                    found.insert(flag.name, (flag, value));
+                }
+                None => self.unknown_variables.push(variable),
+            }
+        }
+        for (flag, value) in found.into_values() {
+            self.set(flag, value)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, flag: &Flag, value: String) -> Result<(), FlagError> {
+        let expected = match flag.kind {
+            Text => None,
+            Number if value.parse::<i64>().is_ok() => None,
+            Number => Some("a number"),
+            Switch if switch(&value).is_some() => None,
+            Switch => Some("true or false"),
+        };
+        if let Some(expected) = expected {
+            return Err(FlagError::Value { flag: flag.name, value, expected });
+        }
+        match flag.standing {
+            Standing::Served(_) => {}
+            Standing::WithoutEffect => {
+                if !self.without_effect.contains(&flag.name) {
+                    self.without_effect.push(flag.name);
+                }
+            }
+            // Asking for what is the case anyway is no harm.
+            Standing::Unsupported if switch(&value) == Some(false) || value.is_empty() => {}
+            Standing::Unsupported if flag.name == "auto-compaction-retention" && value == "0" => {}
+            Standing::Unsupported => return Err(FlagError::Unsupported(flag.name)),
+        }
+        self.values.insert(flag.name, value);
+        Ok(())
+    }
+
+    /// The text of a flag, where it was given.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// The number of a flag, where it was given; negative ones are left to the caller to refuse.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// Whether a switch is on, where it was given.
+    pub fn switch(&self, name: &str) -> Option<bool> {
+        switch(self.text(name)?)
+    }
+}
+
+/// What `--help` prints.
+pub fn flag_help() -> String {
+    let mut text = String::from(
+        "Runs one member of a cluster. Takes etcd's flags, each also as an environment variable:\n\
+         ETCD_NAME for --name, and so on.\n\n\
+         Usage: quorate server [flags]\n\n",
+    );
+    for flag in FLAGS {
+        if let Standing::Served(help) = flag.standing {
+            text.push_str(&format!("  --{:<29} {help}\n", flag.name));
+        }
+    }
+    let idle = FLAGS.iter().filter(|flag| flag.standing == Standing::WithoutEffect);
+    let names: Vec<_> = idle.map(|flag| flag.name).collect();
+    text.push_str("\nTaken for etcd's sake, without effect: ");
+    text.push_str(&names.join(", "));
+    text.push_str(
+        ".\n\nExit status: 0 stopped when asked to; 1 invalid configuration or a refused data\n\
+         directory; 2 usage; 3 stopped by a fault of the disk, the log or this program.\n",
+    );
+    text
+}
+
+fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// The spellings that Go's `strconv.ParseBool` knows.
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Flags, FlagError> {
+        Flags::parse(
+            arguments.iter().map(|&argument| argument.to_owned()),
+            environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())),
+        )
+    }
+
+    #[test]
+    fn every_spelling_of_a_flag_is_read_and_the_last_one_holds() {
+        let flags = parse(
+            &["--name=a", "-name", "b", "--name", "c", "-data-dir=d", "--pre-vote", "--version=f"],
+            &[],
+        )
+        .expect("good flags");
+        assert_eq!(flags.text("name"), Some("c"));
+        assert_eq!(flags.text("data-dir"), Some("d"));
+        assert_eq!(flags.switch("pre-vote"), Some(true));
+        assert_eq!(flags.switch("version"), Some(false));
+        assert_eq!(flags.number("heartbeat-interval"), None);
+    }
+
+    #[test]
+    fn the_environment_fills_in_and_never_contradicts() {
+        let environment = [("ETCD_NAME", "e"), ("ETCD_ELECTION_TIMEOUT", "500"), ("HOME", "x")];
+        let flags = parse(&[], &environment).expect("good environment");
+        assert_eq!(flags.text("name"), Some("e"));
+        assert_eq!(flags.number("election-timeout"), Some(500));
+
+        let error = parse(&["--name=a"], &environment).expect_err("both");
+        assert_eq!(
+            error.to_string(),
+            "conflicting environment variable \"ETCD_NAME\" is shadowed by corresponding \
+             command-line flag \"--name\" (either unset environment variable or disable flag)"
+        );
+        assert!(!error.is_usage());
+
+        let flags = parse(&[], &[("ETCD_NAMES", "e"), ("ETCD_NAME", "")]).expect("only a warning");
+        assert_eq!(flags.unknown_variables, ["ETCD_NAMES"]);
+        assert_eq!(flags.text("name"), None);
+    }
+
+    #[test]
+    fn usage_errors_name_the_flag() {
+        let cases: [(&[&str], &str); 6] = [
+            (&["--nmae=a"], "flag provided but not defined: -nmae"),
+            (&["start"], "\"start\" is not a valid flag"),
+            (&["--name"], "flag needs an argument: -name"),
+            (
+                &["--election-timeout=1s"],
+                "invalid value \"1s\" for flag -election-timeout: a number",
+            ),
+            (&["--pre-vote=maybe"], "invalid value \"maybe\" for flag -pre-vote: true or false"),
+            (&["--pre-vote", "false"], "\"false\" is not a valid flag"),
+        ];
+        for (arguments, message) in cases {
+            let error = parse(arguments, &[]).expect_err(message);
+            assert_eq!(error.to_string(), message);
+            assert!(error.is_usage());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_left_out_silently_is_refused() {
+        let error = parse(&["--cert-file=x"], &[]).expect_err("no TLS yet");
+        assert_eq!(error.to_string(), "--cert-file is not supported yet: leave it out");
+        assert!(!error.is_usage());
+        assert!(parse(&["--force-new-cluster=false", "--cert-file="], &[]).is_ok());
+        assert!(parse(&["--auto-compaction-retention=0"], &[]).is_ok());
+        let flags = parse(&["--snapshot-count=5", "--snapshot-count=6"], &[]).expect("taken");
+        assert_eq!(flags.without_effect, ["snapshot-count"]);
+    }
+
+    #[test]
+    fn the_help_names_every_flag() {
+        let help = flag_help();
+        for flag in FLAGS {
+            let shown = help.contains(flag.name);
+            assert_eq!(shown, flag.standing != Standing::Unsupported, "{}", flag.name);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What an operator asks for, checked before anything is touched. Whatever is wrong is answered
+//! with one line that names the flag and the remedy.
+
+mod flags;
+mod server;
+mod url;
+
+pub use flags::{FlagError, Flags, USAGE_HINT, flag_help};
+pub use server::{ClusterMember, ConfigError, InitialState, LogFormat, ServerConfig};
+pub use url::{Url, UrlError};

@@ -1,0 +1,161 @@
+//! The URLs that members listen on and are reached at, in the form that etcd accepts: scheme, host
+//! and port, nothing more.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+/// `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Url {
+    host: String,
+    port: u16,
+}
+
+/// Why a text is no URL that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// The scheme is none that members speak.
+    #[error("URL scheme must be http, https, unix, or unixs: {0}")]
+    Scheme(String),
+    /// The scheme is etcd's, but is not served yet.
+    #[error("{0}: only http is supported so far; use an http:// URL")]
+    Unsupported(String),
+    /// Host or port is missing, or the port is no number below 65536.
+    #[error("URL address does not have the form \"host:port\": {0}")]
+    HostPort(String),
+    /// Something follows the port.
+    #[error("URL must not contain a path: {0}")]
+    Path(String),
+    /// The list has no URL at all.
+    #[error("the list of URLs is empty")]
+    Empty,
+}
+
+impl Url {
+    /// A URL of this host and port.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
+    /// Reads one URL.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let text = text.trim();
+        let (scheme, rest) =
+            text.split_once("://").ok_or_else(|| UrlError::Scheme(text.to_owned()))?;
+        match scheme {
+            "http" => {}
+            "https" | "unix" | "unixs" => return Err(UrlError::Unsupported(text.to_owned())),
+            _ => return Err(UrlError::Scheme(text.to_owned())),
+        }
+        let host_port = || UrlError::HostPort(text.to_owned());
+        let address = match rest.split_once('/') {
+            None | Some((_, "")) => rest.trim_end_matches('/'),
+            Some(_) => return Err(UrlError::Path(text.to_owned())),
+        };
+        let (host, port) = address.rsplit_once(':').ok_or_else(host_port)?;
+        let port = port.parse().map_err(|_| host_port())?;
+        let host = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
+            Some(inner) => inner.ok_or_else(host_port)?,
+            None if host.contains(':') => return Err(host_port()),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(host_port());
+        }
+        Ok(Self::new(host, port))
+    }
+
+    /// Reads a list with commas; sorted, as etcd sorts them.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad one.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, UrlError> {
+        if text.trim().is_empty() {
+            return Err(UrlError::Empty);
+        }
+        let mut urls = text.split(',').map(Self::parse).collect::<Result<Vec<_>, _>>()?;
+        urls.sort_by_key(Self::to_string);
+        Ok(urls)
+    }
+
+    /// The host, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address to listen on, where the host is one that a socket can be bound to.
+    pub fn bind_address(&self) -> Option<(IpAddr, u16)> {
+        let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };
+        Some((host.parse().ok()?, self.port))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "http://[{host}]:{port}")
+        } else {
+            write!(f, "http://{host}:{port}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_hosts_of_all_kinds_and_prints_them_back() {
+        for text in ["http://localhost:2379", "http://10.0.0.1:1", "http://[::1]:2380"] {
+            assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!(Url::parse("http://a:1/"), Ok(Url::new("a", 1)));
+        assert_eq!(Url::parse("http://[::1]:2").expect("a URL").host(), "::1");
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let cases = [
+            ("127.0.0.1:2379", "URL scheme must be http, https, unix, or unixs: 127.0.0.1:2379"),
+            ("ftp://a:1", "URL scheme must be http, https, unix, or unixs: ftp://a:1"),
+            ("https://a:1", "https://a:1: only http is supported so far; use an http:// URL"),
+            ("http://a", "URL address does not have the form \"host:port\": http://a"),
+            ("http://a:x", "URL address does not have the form \"host:port\": http://a:x"),
+            ("http://a:65536", "URL address does not have the form \"host:port\": http://a:65536"),
+            ("http://:1", "URL address does not have the form \"host:port\": http://:1"),
+            ("http://::1:1", "URL address does not have the form \"host:port\": http://::1:1"),
+            ("http://[::1:1", "URL address does not have the form \"host:port\": http://[::1:1"),
+            ("http://a:1/path", "URL must not contain a path: http://a:1/path"),
+        ];
+        for (text, message) in cases {
+            let error = Url::parse(text).expect_err(text);
+            assert_eq!(error.to_string(), message);
+        }
+        assert_eq!(Url::parse_list(" "), Err(UrlError::Empty));
+    }
+
+    #[test]
+    fn lists_are_sorted() {
+        let urls = Url::parse_list("http://b:1,http://a:2").expect("a list");
+        assert_eq!(urls, [Url::new("a", 2), Url::new("b", 1)]);
+    }
+
+    #[test]
+    fn only_addresses_can_be_bound() {
+        assert!(Url::new("0.0.0.0", 1).bind_address().is_some());
+        assert!(Url::new("localhost", 1).bind_address().is_some());
+        assert!(Url::new("example.com", 1).bind_address().is_none());
+    }
+}

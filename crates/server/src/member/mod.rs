@@ -1,0 +1,230 @@
+//! One member of a cluster, put together and run: ports, data directory, replica, peers and APIs,
+//! from its configuration to its last word.
+
+mod data_directory;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_kv::{KvConfig, KvLimits};
+use quorate_raft::{Config, ElectionTimeout};
+use quorate_replica::ReplicaConfig;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+pub use data_directory::{DataDirectory, DataDirectoryError};
+pub use signals::stop_requested;
+
+use crate::api::etcd::{
+    ApiLimits, ClusterInfo, EMULATED_VERSION, MemberInfo, publish_member, routes,
+};
+use crate::config::{ServerConfig, Url};
+use crate::machine::{KvMachine, MemberAttributes};
+use crate::random::random_u64;
+use crate::runtime::{Handle, Parts, Running, RuntimeConfig, StopReason, start};
+use crate::transport::{Inbox, PeerAddress, PeerIdentity, PeerTransport, TransportConfig};
+
+/// How long a leader that is asked to stop waits for another to take over.
+const HAND_OVER_MS_MAX: u64 = 800;
+/// How long requests under way get to finish once the member is asked to stop.
+const DRAIN_MS_MAX: u64 = 500;
+/// How often an idle client's connection is probed, and how long the answer may take; etcd's.
+const KEEPALIVE_INTERVAL_S: u64 = 7200;
+const KEEPALIVE_TIMEOUT_S: u64 = 20;
+
+/// Why a member did not start. Each text is one line that names the remedy.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A port is taken, or the address is not this machine's.
+    #[error("cannot listen on {url}: {error}; stop what listens there, or choose another port")]
+    Listen {
+        /// Where.
+        url: Url,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataDirectoryError),
+    /// The operating system refused what every program needs.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs a member until it is asked to stop, or must.
+///
+/// # Errors
+/// Why it did not start; nothing was changed then.
+pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (running, clients) = runtime.block_on(async {
+        // Before anything is written: a member that cannot be reached must not leave data behind.
+        let peers = listen(&config.listen_peer_urls).await?;
+        let clients = listen(&config.listen_client_urls).await?;
+        let data = DataDirectory::open(config)?;
+        Ok::<_, StartError>((start_member(config, data, peers)?, clients))
+    })?;
+    runtime.block_on(serve(config, &running, clients));
+    // Closes all connections, so that nothing new arrives while the threads end.
+    drop(runtime);
+    Ok(running.stop())
+}
+
+async fn listen(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let failed = |error| StartError::Listen { url: url.clone(), error };
+        let address =
+            url.bind_address().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()));
+        listeners.push(TcpListener::bind(address?).await.map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+fn start_member(
+    config: &ServerConfig,
+    data: DataDirectory,
+    listeners: Vec<TcpListener>,
+) -> Result<Running<KvMachine>, StartError> {
+    let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
+    let raft = Config {
+        election_timeout: ElectionTimeout::Randomized(config.election_timeout_ms),
+        heartbeat_interval_ms: config.heartbeat_interval_ms,
+        pre_vote: config.pre_vote,
+        proposal_timeout_ms: request_timeout_ms,
+        read_timeout_ms: request_timeout_ms,
+        command_bytes_max: config.request_bytes_max.saturating_add(COMMAND_OVERHEAD_BYTES),
+        ..Config::new(config.member, random_u64())
+    };
+    let parts = Parts {
+        replica: ReplicaConfig::new(raft, random_u64()),
+        recovered: data.recovered,
+        machine: KvMachine::new(KvConfig::default()),
+        reader: data.log.reader(),
+        writer: data.log,
+        config: RuntimeConfig {
+            // The API answers first and words it; this is for callers that have no deadline.
+            request_timeout_ms: Some(request_timeout_ms + DRAIN_MS_MAX),
+            ..RuntimeConfig::default()
+        },
+    };
+    let identity = PeerIdentity {
+        cluster: config.cluster.0,
+        member: config.member,
+        incarnation: data.incarnation,
+    };
+    let peers: BTreeMap<_, _> = config
+        .peers()
+        .map(|(id, peer)| {
+            let (host, port) = (peer.peer_url.host().to_owned(), peer.peer_url.port());
+            (id, PeerAddress { host, port })
+        })
+        .collect();
+    Ok(start(parts, |handle| {
+        let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
+        let limits = TransportConfig::default();
+        Arc::new(PeerTransport::start(&limits, identity, peers, listeners, &inbox))
+    })?)
+}
+
+/// What the state machine's framing may add to a request.
+const COMMAND_OVERHEAD_BYTES: usize = 4096;
+
+/// Serves clients until the member is asked to stop or stops by itself, and lets what is under way
+/// finish.
+async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec<TcpListener>) {
+    let info = Arc::new(cluster_info(config));
+    let (stopping, _) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in clients {
+        servers.spawn(serve_clients(
+            listener,
+            running.handle().clone(),
+            Arc::clone(&info),
+            stopping.subscribe(),
+        ));
+    }
+    tokio::spawn(announce(config.clone(), running.handle().clone(), info));
+    tokio::select! {
+        signal = stop_requested() => {
+            tracing::info!(signal, "stopping: handing over leadership");
+            running.hand_over(HAND_OVER_MS_MAX).await;
+        }
+        reason = running.stopped() => {
+            tracing::error!(%reason, "the member stopped");
+            return;
+        }
+    }
+    let _ = stopping.send(true);
+    let drained = async { while servers.join_next().await.is_some() {} };
+    // Streams that clients hold open do not end by themselves.
+    let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS_MAX), drained).await;
+}
+
+async fn serve_clients(
+    listener: TcpListener,
+    handle: Handle<KvMachine>,
+    info: Arc<ClusterInfo>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let address = listener.local_addr();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stop = async move {
+        // The sender outlives the server; should it not, that too is the end.
+        let _ = stopping.wait_for(|&stop| stop).await;
+    };
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
+        .add_routes(routes(handle, info))
+        .serve_with_incoming_shutdown(incoming, stop)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(?address, %error, "clients are no longer served here");
+    }
+}
+
+/// Tells the others this member's name and URLs, which needs a leader, and then the world that the
+/// member serves. etcd's tools wait for these words.
+async fn announce(config: ServerConfig, handle: Handle<KvMachine>, info: Arc<ClusterInfo>) {
+    let client_urls = config.advertise_client_urls.iter().map(Url::to_string).collect();
+    let attributes =
+        MemberAttributes { member_id: config.member.0, name: config.name.clone(), client_urls };
+    publish_member(handle, info, attributes).await;
+    for url in &config.listen_client_urls {
+        tracing::info!(
+            address = %format_args!("{}:{}", url.host(), url.port()),
+            name = config.name,
+            member = %format_args!("{:x}", config.member.0),
+            cluster = %config.cluster,
+            "ready to serve client requests"
+        );
+    }
+}
+
+fn cluster_info(config: &ServerConfig) -> ClusterInfo {
+    let members = config.members.iter().map(|(&id, member)| MemberInfo {
+        id,
+        name: member.name.clone(),
+        peer_urls: vec![member.peer_url.to_string()],
+    });
+    ClusterInfo {
+        cluster_id: config.cluster,
+        member_id: config.member,
+        members: members.collect(),
+        emulated_version: EMULATED_VERSION.to_owned(),
+        limits: ApiLimits {
+            request_bytes_max: config.request_bytes_max,
+            kv: KvLimits { txn_operations_max: config.txn_operations_max },
+            request_timeout_ms: ApiLimits::request_timeout_ms_for(config.election_timeout_ms),
+            ..ApiLimits::default()
+        },
+    }
+}

@@ -1,0 +1,231 @@
+//! The consensus thread: it owns the replica, hands it everything that waits, and carries out what
+//! it asks for. It never waits for anything but its mailbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_raft::{
+    DropReason, Entry, Envelope, Message, NodeId, Payload, Proposal, ProposalEnd, ProposalOutcome,
+    ReadFailure, ReadId, RequestId, Role, RoleChange,
+};
+use quorate_replica::{Effect, Event, Replica};
+
+use super::clock::Clock;
+use super::handle::{ProposeError, ReadError, Shared};
+use super::input::{ApplyItem, Input, Read, Respond};
+use super::machine::HostedMachine;
+use super::mailbox::Taken;
+use super::running::StopReason;
+use crate::transport::Transport;
+
+/// The thread's state.
+///
+/// Invariants:
+/// - a proposal waits in `proposals` until it ended or its entry went to the apply thread, and
+///   takes its way of answering with it.
+/// - a read waits in `reads` until the replica serves or fails it.
+pub(super) struct Consensus<M: HostedMachine> {
+    shared: Arc<Shared<M>>,
+    replica: Replica,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    member: NodeId,
+    /// Tells the proposals of this life of the member from those of earlier ones.
+    boot: u64,
+    sequence_last: u64,
+    read_last: ReadId,
+    proposals: BTreeMap<u64, Respond<M>>,
+    reads: BTreeMap<ReadId, Vec<Read<M>>>,
+}
+
+/// The requests of clients that were found waiting together.
+struct Requests<M: HostedMachine> {
+    proposals: Vec<Proposal>,
+    reads: Vec<Read<M>>,
+}
+
+impl<M: HostedMachine> Consensus<M> {
+    pub(super) fn new(
+        shared: Arc<Shared<M>>,
+        replica: Replica,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+        boot: u64,
+    ) -> Self {
+        let member = replica.status().id;
+        Self {
+            shared,
+            replica,
+            transport,
+            clock,
+            member,
+            boot,
+            sequence_last: 0,
+            read_last: ReadId(0),
+            proposals: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the member stops.
+    pub(super) fn run(mut self) {
+        let mut inputs = Vec::new();
+        // What the replica wants from the start, before anything has happened.
+        let mut stop = self.dispatch();
+        while !stop {
+            let deadline = self.replica.next_deadline().and_then(|at| self.clock.instant(at));
+            let taken = self.shared.inputs.take(&mut inputs, deadline);
+            if taken == Taken::Closed {
+                return;
+            }
+            self.handle(&mut inputs);
+            stop = self.dispatch();
+        }
+    }
+
+    /// Hands everything that waited to the replica.
+    fn handle(&mut self, inputs: &mut Vec<Input<M>>) {
+        let now = self.clock.now();
+        let log_is_behind =
+            self.shared.writes.waiting() >= self.shared.config.log_writes_waiting_max;
+        let mut requests = Requests { proposals: Vec::new(), reads: Vec::new() };
+        if inputs.is_empty() {
+            self.replica.handle(now, Event::Tick);
+        }
+        for input in inputs.drain(..) {
+            match input {
+                Input::Event(Event::Peer(envelope)) if log_is_behind && is_write(&envelope) => {}
+                Input::Event(event) => self.replica.handle(now, event),
+                Input::Propose { respond, .. } if log_is_behind => {
+                    let _ = respond.send(Err(ProposeError::Dropped(DropReason::Overload)));
+                }
+                Input::Propose { command, respond } => {
+                    self.sequence_last += 1;
+                    let (member, boot, sequence) = (self.member, self.boot, self.sequence_last);
+                    let request = RequestId { member, boot, sequence };
+                    self.proposals.insert(sequence, respond);
+                    requests.proposals.push(Proposal { request, data: command });
+                }
+                Input::Read(read) => requests.reads.push(read),
+            }
+        }
+        if !requests.proposals.is_empty() {
+            self.replica.handle(now, Event::Propose(requests.proposals));
+        }
+        if !requests.reads.is_empty() {
+            // One confirmation serves all reads that came before it.
+            self.read_last = ReadId(self.read_last.0 + 1);
+            self.reads.insert(self.read_last, requests.reads);
+            self.replica.handle(now, Event::Read(self.read_last));
+        }
+    }
+
+    /// Carries out what the replica asks for. Answers whether the member must stop.
+    fn dispatch(&mut self) -> bool {
+        let mut messages = Vec::new();
+        let mut fault = None;
+        for effect in self.replica.take_effects() {
+            match effect {
+                Effect::Send(envelope) => messages.push(envelope),
+                Effect::Persist(persist) => self.shared.writes.push(persist),
+                Effect::Apply(entries) => self.pass_on(entries),
+                Effect::Load(load) => self.shared.loads.push(load),
+                Effect::SendSnapshot(to) => self.refuse_snapshot(to),
+                Effect::EndProposal(end) => self.end_proposal(end),
+                Effect::ServeRead(read) => {
+                    if let Some(reads) = self.reads.remove(&read) {
+                        self.shared.applies.push(ApplyItem::Serve(reads));
+                    }
+                }
+                Effect::FailRead(read, failure) => self.fail_read(read, failure),
+                Effect::RoleChanged(change) => log_role(self.member, &change),
+                Effect::Stop(reason) => fault = Some(reason),
+            }
+        }
+        if !messages.is_empty() {
+            self.transport.send(messages);
+        }
+        let status = self.replica.status();
+        self.shared.status.send_if_modified(|held| {
+            let changed = *held != status;
+            *held = status;
+            changed
+        });
+        if let Some(fault) = fault {
+            self.shared.stop(StopReason::Fault(fault));
+            return true;
+        }
+        false
+    }
+
+    /// Sends entries to be applied, each with whoever waits for it here.
+    fn pass_on(&mut self, entries: Vec<Entry>) {
+        let with_proposer = |entry: Entry| {
+            let respond = match &entry.payload {
+                Payload::Command { request, .. }
+                    if request.member == self.member && request.boot == self.boot =>
+                {
+                    self.proposals.remove(&request.sequence)
+                }
+                _ => None,
+            };
+            (entry, respond)
+        };
+        let entries = entries.into_iter().map(with_proposer).collect();
+        self.shared.applies.push(ApplyItem::Apply(entries));
+    }
+
+    fn end_proposal(&mut self, end: ProposalEnd) {
+        let error = match end.outcome {
+            // Applying the entry answers it.
+            ProposalOutcome::Committed(_) => return,
+            ProposalOutcome::Superseded => ProposeError::Superseded,
+            ProposalOutcome::Dropped(reason) => ProposeError::Dropped(reason),
+            ProposalOutcome::Unknown => ProposeError::Unknown,
+        };
+        if let Some(respond) = self.proposals.remove(&end.request.sequence) {
+            // A caller that has gone away needs no answer.
+            let _ = respond.send(Err(error));
+        }
+    }
+
+    fn fail_read(&mut self, read: ReadId, failure: ReadFailure) {
+        for read in self.reads.remove(&read).unwrap_or_default() {
+            read(Err(ReadError::Failed(failure)));
+        }
+    }
+
+    /// No member compacts its log yet, so none can lag behind another's; should the replica ask
+    /// all the same, it is told the truth.
+    fn refuse_snapshot(&self, to: NodeId) {
+        tracing::warn!(peer = %format_args!("{:x}", to.0), "no snapshot can be sent yet");
+        let event = Event::SnapshotSent { to, delivered: false };
+        self.shared.inputs.push(Input::Event(event));
+    }
+}
+
+/// Whether taking this message in would give the log more to write.
+fn is_write(envelope: &Envelope) -> bool {
+    match &envelope.message {
+        Message::AppendRequest { entries, .. } => !entries.is_empty(),
+        Message::Forward { .. } => true,
+        _ => false,
+    }
+}
+
+fn log_role(member: NodeId, change: &RoleChange) {
+    let role = match change.role {
+        Role::Follower => "follower",
+        Role::PreCandidate => "pre-candidate",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    };
+    let leader = change.leader.map_or_else(|| "none".to_owned(), |id| format!("{:x}", id.0));
+    tracing::info!(
+        member = %format_args!("{:x}", member.0),
+        role,
+        term = change.term.0,
+        leader,
+        "role changed"
+    );
+}

@@ -1,0 +1,211 @@
+//! The member as its APIs see it: ask for something to be replicated, ask to read, and wait. Every
+//! call ends in exactly one outcome, and one that is unknown is never reported as a failure.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_raft::{
+    DropReason, ElectionTimeout, Envelope, Load, NodeId, Persist, ReadFailure, Status,
+};
+use quorate_replica::{Event, StateMachine};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use super::RuntimeConfig;
+use super::input::{ApplyItem, Input};
+use super::machine::HostedMachine;
+use super::mailbox::{Mailbox, Refused};
+use super::running::StopReason;
+
+/// A way to reach one running member. Cheap to clone; outlives the member, whose calls then answer
+/// that it stopped.
+pub struct Handle<M: StateMachine> {
+    pub(super) shared: Arc<Shared<M>>,
+}
+
+/// What the threads of a member and its handles have in common.
+pub(super) struct Shared<M: StateMachine> {
+    pub(super) config: RuntimeConfig,
+    pub(super) inputs: Mailbox<Input<M>>,
+    pub(super) applies: Mailbox<ApplyItem<M>>,
+    pub(super) writes: Mailbox<Persist>,
+    pub(super) loads: Mailbox<Load>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) stopped: watch::Sender<Option<StopReason>>,
+}
+
+/// Why a proposal was not answered with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// It never reached a log: it has had no effect and never will.
+    #[error("the proposal was not taken: {0:?}")]
+    Dropped(DropReason),
+    /// Another entry was committed in its place: it has had no effect and never will.
+    #[error("another entry was committed in the place of the proposal")]
+    Superseded,
+    /// It may have been committed, or may yet be, or may not.
+    #[error("the outcome of the proposal is unknown")]
+    Unknown,
+    /// No answer within the time that this member gives a request; as unknown as `Unknown`.
+    #[error("the proposal was not answered in time; its outcome is unknown")]
+    TimedOut,
+    /// The member stopped while the proposal was under way; as unknown as `Unknown`.
+    #[error("the member stopped; the outcome of the proposal is unknown")]
+    Stopped,
+}
+
+/// Why a read was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// It could not be confirmed that the state is recent enough.
+    #[error("the read was not confirmed: {0:?}")]
+    Failed(ReadFailure),
+    /// No answer within the time that this member gives a request.
+    #[error("the read was not served in time")]
+    TimedOut,
+    /// The member stopped.
+    #[error("the member stopped")]
+    Stopped,
+}
+
+impl<M: StateMachine> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<M: HostedMachine> Handle<M> {
+    /// Replicates the command and answers what applying it answered on this member.
+    ///
+    /// # Errors
+    /// The end of a proposal that was not applied here; see each variant for what is known.
+    pub async fn propose(&self, command: Vec<u8>) -> Result<M::Response, ProposeError> {
+        let (respond, response) = oneshot::channel();
+        let input = Input::Propose { command: command.into(), respond };
+        match self.shared.inputs.try_push(input, self.request_limit()) {
+            Ok(()) => {}
+            Err(Refused::Full) => return Err(ProposeError::Dropped(DropReason::Overload)),
+            Err(Refused::Closed) => return Err(ProposeError::Dropped(DropReason::Stopping)),
+        }
+        match self.within_deadline(response).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_closed)) => Err(ProposeError::Stopped),
+            None => Err(ProposeError::TimedOut),
+        }
+    }
+
+    /// Runs `read` on this member's state machine once it is linearizable to do so: the state holds
+    /// every write that was acknowledged before this call (dissertation, section 6.4).
+    ///
+    /// # Errors
+    /// See each variant. A read that failed may simply be asked again.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&M) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let (respond, response) = oneshot::channel();
+        let serve = move |machine: Result<&M, ReadError>| {
+            // A caller that has gone away needs no answer.
+            let _ = respond.send(machine.map(read));
+        };
+        match self.shared.inputs.try_push(Input::Read(Box::new(serve)), self.request_limit()) {
+            Ok(()) => {}
+            Err(Refused::Full) => return Err(ReadError::Failed(ReadFailure::Overload)),
+            Err(Refused::Closed) => return Err(ReadError::Stopped),
+        }
+        match self.within_deadline(response).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_closed)) => Err(ReadError::Stopped),
+            None => Err(ReadError::TimedOut),
+        }
+    }
+
+    /// Runs it on the state as it is, however old: after what this member has applied, and without
+    /// asking any other.
+    ///
+    /// # Errors
+    /// Overload, a stopped member, or no answer in time.
+    pub async fn read_local<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&M) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let (respond, response) = oneshot::channel();
+        let serve = move |machine: Result<&M, ReadError>| {
+            // A caller that has gone away needs no answer.
+            let _ = respond.send(machine.map(read));
+        };
+        let item = ApplyItem::Serve(vec![Box::new(serve)]);
+        match self.shared.applies.try_push(item, self.request_limit()) {
+            Ok(()) => {}
+            Err(Refused::Full) => return Err(ReadError::Failed(ReadFailure::Overload)),
+            Err(Refused::Closed) => return Err(ReadError::Stopped),
+        }
+        match self.within_deadline(response).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_closed)) => Err(ReadError::Stopped),
+            None => Err(ReadError::TimedOut),
+        }
+    }
+
+    /// The member as of the last batch of events that it handled.
+    pub fn status(&self) -> Status {
+        self.shared.status.borrow().clone()
+    }
+
+    /// Follows the status; the receiver sees the latest one, not each.
+    pub fn status_changes(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    /// Asks the member, where it leads, to hand leadership to `to`. Whether it came about is seen
+    /// in the status.
+    pub async fn transfer_leadership(&self, to: NodeId) {
+        self.tell(Event::TransferLeadership(to));
+    }
+
+    /// Sets the election timeout and starts the running timer anew.
+    pub async fn set_election_timeout(&self, timeout: ElectionTimeout) {
+        self.tell(Event::SetElectionTimeout(timeout));
+    }
+
+    /// Sets the heartbeat interval, in milliseconds.
+    pub async fn set_heartbeat_interval(&self, interval_ms: u64) {
+        self.tell(Event::SetHeartbeatInterval(interval_ms));
+    }
+
+    /// Hands a peer's message to the member. Dropped where too many wait already, as a network
+    /// might have dropped it.
+    pub fn peer_message(&self, envelope: Envelope) {
+        let limit = self.shared.config.peer_messages_waiting_max;
+        let _ = self.shared.inputs.try_push(Input::Event(Event::Peer(envelope)), limit);
+    }
+
+    /// Tells the member that what was under way to this peer may be lost.
+    pub fn peer_unreachable(&self, peer: NodeId) {
+        self.tell(Event::PeerUnreachable(peer));
+    }
+
+    /// Tells the member that it is about to stop: it hands over leadership where it leads and takes
+    /// no more proposals.
+    pub fn hand_over(&self) {
+        self.tell(Event::HandOver);
+    }
+
+    /// Operators' and the transport's events: rare, so they count against the requests' limit and
+    /// are lost beyond it.
+    fn tell(&self, event: Event) {
+        let _ = self.shared.inputs.try_push(Input::Event(event), self.request_limit());
+    }
+
+    fn request_limit(&self) -> usize {
+        self.shared.config.requests_waiting_max
+    }
+
+    async fn within_deadline<F: Future>(&self, future: F) -> Option<F::Output> {
+        match self.shared.config.request_timeout_ms {
+            None => Some(future.await),
+            Some(ms) => tokio::time::timeout(Duration::from_millis(ms), future).await.ok(),
+        }
+    }
+}

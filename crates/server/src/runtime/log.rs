@@ -1,0 +1,124 @@
+//! The two threads that touch the log. Writes have a thread to themselves, because a sync is what
+//! every acknowledged write waits for; entries that have left memory are read back on another, so
+//! that a follower far behind never delays a write.
+
+use std::time::Instant;
+
+use quorate_raft::{Entry, Load, LogIndex, Persist};
+use quorate_replica::{Event, StateMachine};
+use quorate_wal::{Wal, WalError, WalReader};
+use thiserror::Error;
+
+use super::handle::Shared;
+use super::input::Input;
+use super::mailbox::Taken;
+use super::running::StopReason;
+
+/// Why the log cannot go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The log on disk failed.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// Entries were asked for that the log does not have.
+    #[error("the log has no entry {index}, which was asked for")]
+    Missing {
+        /// The first one wanted.
+        index: LogIndex,
+    },
+}
+
+/// Where writes become durable.
+pub trait LogWriter: Send + 'static {
+    /// Makes all of the batch durable before it returns.
+    ///
+    /// # Errors
+    /// Why the log failed. Nothing may be written after that.
+    fn append(&mut self, batch: &[Persist]) -> Result<(), LogError>;
+
+    /// Does a little of what a later `append` would have to do otherwise; answers whether nothing
+    /// of the kind is left. Called while nothing waits to be written.
+    ///
+    /// # Errors
+    /// Why it cannot be done now. The log takes writes all the same.
+    fn prepare(&mut self) -> Result<bool, LogError>;
+}
+
+/// Where entries are read back from, beside the writer.
+pub trait LogReader: Send + 'static {
+    /// The entries from `from` to `to`, or fewer: it stops after the one that reaches `bytes_max`,
+    /// but answers at least one.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn read(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Vec<Entry>, LogError>;
+}
+
+impl LogWriter for Wal {
+    fn append(&mut self, batch: &[Persist]) -> Result<(), LogError> {
+        Ok(Self::append(self, batch)?)
+    }
+
+    fn prepare(&mut self) -> Result<bool, LogError> {
+        Ok(Self::prepare(self)?)
+    }
+}
+
+impl LogReader for WalReader {
+    fn read(&self, from: LogIndex, to: LogIndex, bytes_max: usize) -> Result<Vec<Entry>, LogError> {
+        Ok(Self::read(self, from, to, bytes_max)?)
+    }
+}
+
+/// The log thread: everything that waits becomes one append.
+pub(super) fn run_writer<M: StateMachine>(shared: &Shared<M>, mut log: impl LogWriter) {
+    let mut batch = Vec::new();
+    let mut prepared = false;
+    loop {
+        // Where there is something to prepare, an empty mailbox is not waited for.
+        let deadline = if prepared { None } else { Some(Instant::now()) };
+        let taken = shared.writes.take(&mut batch, deadline);
+        if let Some(last) = batch.last().map(|persist: &Persist| persist.write) {
+            if let Err(error) = log.append(&batch) {
+                shared.stop(StopReason::from(error));
+                return;
+            }
+            shared.inputs.push(Input::Event(Event::Persisted(last)));
+            batch.clear();
+            prepared = false;
+        } else if !prepared {
+            // A disk that is nearly full fails here first; the next write decides.
+            prepared = log.prepare().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the log could not be prepared for later writes");
+                true
+            });
+        }
+        if taken == Taken::Closed {
+            return;
+        }
+    }
+}
+
+/// The log reader's thread.
+pub(super) fn run_reader<M: StateMachine>(shared: &Shared<M>, log: &impl LogReader) {
+    let mut loads = Vec::new();
+    loop {
+        let taken = shared.loads.take(&mut loads, None);
+        for Load { id, from, to, bytes_max } in loads.drain(..) {
+            match log.read(from, to, bytes_max) {
+                Ok(entries) => {
+                    let event = Event::EntriesLoaded { load: id, entries };
+                    shared.inputs.push(Input::Event(event));
+                }
+                Err(error) => {
+                    shared.stop(StopReason::from(error));
+                    return;
+                }
+            }
+        }
+        if taken == Taken::Closed {
+            return;
+        }
+    }
+}

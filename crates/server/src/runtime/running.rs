@@ -1,0 +1,208 @@
+//! Starting the threads of a member, and stopping them: asked to, or because going on would be
+//! wrong.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quorate_raft::{Fault, LogIndex, Recovered, Role};
+use quorate_replica::{Replica, ReplicaConfig, StateMachine};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::clock::Clock;
+use super::consensus::Consensus;
+use super::handle::{Handle, Shared};
+use super::log::{LogError, LogReader, LogWriter, run_reader, run_writer};
+use super::machine::{CommandError, HostedMachine};
+use super::mailbox::Mailbox;
+use super::{RuntimeConfig, apply};
+use crate::transport::Transport;
+
+/// Everything that a member is made of.
+#[derive(Debug)]
+pub struct Parts<M, W, R> {
+    /// The replica's configuration.
+    pub replica: ReplicaConfig,
+    /// What was found on disk.
+    pub recovered: Recovered,
+    /// The state machine, as of `recovered.applied`.
+    pub machine: M,
+    /// The log.
+    pub writer: W,
+    /// The same log, to be read.
+    pub reader: R,
+    /// The mailboxes' limits.
+    pub config: RuntimeConfig,
+}
+
+/// A running member.
+pub struct Running<M: StateMachine> {
+    handle: Handle<M>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a member stopped.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// It was asked to.
+    #[error("asked to stop")]
+    Asked,
+    /// The log failed; nothing is written after that.
+    #[error("the log failed: {0}")]
+    Log(Arc<LogError>),
+    /// The replica met something that cannot be.
+    #[error("an invariant of consensus does not hold: {0}")]
+    Fault(Fault),
+    /// A committed command that this build must not apply.
+    #[error("the entry {index} cannot be applied: {error}")]
+    Command {
+        /// The entry.
+        index: LogIndex,
+        /// What is wrong with it.
+        error: CommandError,
+    },
+    /// A thread panicked; its own message is on standard error.
+    #[error("the {thread} thread met a defect of this program and ended")]
+    Panicked {
+        /// Which one.
+        thread: &'static str,
+    },
+}
+
+impl From<LogError> for StopReason {
+    fn from(error: LogError) -> Self {
+        Self::Log(Arc::new(error))
+    }
+}
+
+/// Starts a member. `transport` is made from the member's handle, since each of them needs the
+/// other: messages go out through it and come in through the handle.
+///
+/// # Errors
+/// The operating system gave no thread.
+pub fn start<M, W, R>(
+    parts: Parts<M, W, R>,
+    transport: impl FnOnce(&Handle<M>) -> Arc<dyn Transport>,
+) -> io::Result<Running<M>>
+where
+    M: HostedMachine,
+    W: LogWriter,
+    R: LogReader,
+{
+    let clock = Clock::start();
+    let boot = parts.replica.boot;
+    let replica = Replica::new(parts.replica, parts.recovered, clock.now());
+    let shared = Arc::new(Shared {
+        config: parts.config,
+        inputs: Mailbox::new(),
+        applies: Mailbox::new(),
+        writes: Mailbox::new(),
+        loads: Mailbox::new(),
+        status: watch::Sender::new(replica.status()),
+        stopped: watch::Sender::new(None),
+    });
+    let handle = Handle { shared: Arc::clone(&shared) };
+    let transport = transport(&handle);
+    let consensus = Consensus::new(Arc::clone(&shared), replica, transport, clock, boot);
+
+    let Parts { machine, writer, reader, .. } = parts;
+    let mut running = Running { handle, threads: Vec::new() };
+    running.spawn("log", move |shared| run_writer(shared, writer))?;
+    running.spawn("log-reader", move |shared| run_reader(shared, &reader))?;
+    running.spawn("apply", move |shared| apply::run(shared, machine))?;
+    running.spawn("consensus", move |_| consensus.run())?;
+    Ok(running)
+}
+
+impl<M: HostedMachine> Running<M> {
+    /// A way to reach the member.
+    pub fn handle(&self) -> &Handle<M> {
+        &self.handle
+    }
+
+    /// Waits until the member has stopped by itself, and says why.
+    pub async fn stopped(&self) -> StopReason {
+        let mut stopped = self.handle.shared.stopped.subscribe();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(StopReason::Asked),
+            // The sender lives in `self`.
+            Err(_closed) => StopReason::Asked,
+        }
+    }
+
+    /// Hands leadership over where this member leads, and waits until another leads or
+    /// `wait_ms_max` have passed.
+    pub async fn hand_over(&self, wait_ms_max: u64) {
+        let mut status = self.handle.status_changes();
+        self.handle.hand_over();
+        let follows = status.wait_for(|status| status.role.role != Role::Leader);
+        // Past the limit the others find out by their timers.
+        let _ = tokio::time::timeout(Duration::from_millis(wait_ms_max), follows).await;
+    }
+
+    /// Stops the threads and waits for them. What is under way in the log is finished first.
+    pub fn stop(mut self) -> StopReason {
+        self.handle.shared.stop(StopReason::Asked);
+        for thread in self.threads.drain(..) {
+            // A panic has been reported as the reason.
+            let _ = thread.join();
+        }
+        self.handle.shared.stopped.borrow().clone().unwrap_or(StopReason::Asked)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce(&Shared<M>) + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.handle.shared);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _guard = StopOnPanic { shared: Arc::clone(&shared), thread: name };
+            run(&shared);
+        });
+        match thread {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.handle.shared.stop(StopReason::Asked);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<M: StateMachine> Shared<M> {
+    /// Ends all threads. The first reason is kept.
+    pub(super) fn stop(&self, reason: StopReason) {
+        self.stopped.send_if_modified(|held| {
+            let first = held.is_none();
+            if first {
+                *held = Some(reason);
+            }
+            first
+        });
+        self.inputs.close();
+        self.applies.close();
+        self.writes.close();
+        self.loads.close();
+    }
+}
+
+/// A member with a thread missing would look alive and answer nothing, so a panic stops it whole.
+struct StopOnPanic<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    thread: &'static str,
+}
+
+impl<M: StateMachine> Drop for StopOnPanic<M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.stop(StopReason::Panicked { thread: self.thread });
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The first words on a connection between two members. Both sides say who they are before any
+//! message counts, so that a member of another cluster, one that was addressed by mistake, or a
+//! program that is no member at all changes nothing.
+//!
+//! ```text
+//!   Hello   0 magic 8 | 8 version 4 | 12 zero 4 | 16 cluster 8 | 24 sender 8 | 32 incarnation 8 |
+//!           40 receiver 8 | 48 crc32c 4 | 52 zero 4                                  = 56 bytes
+//!   Answer  0 magic 8 | 8 verdict 4 | 12 zero 4 | 16 detail 8 | 24 crc32c 4 | 28 zero 4
+//!                                                                                    = 32 bytes
+//! ```
+//!
+//! All numbers are little-endian. The magic and the places of version and checksum hold for every
+//! version to come.
+
+use bytes::{Buf, BufMut};
+use quorate_raft::NodeId;
+use thiserror::Error;
+
+/// What a connection between members begins with, in both directions.
+pub(super) const MAGIC: [u8; 8] = *b"QUORPEER";
+/// The version of everything that follows the magic.
+pub(super) const VERSION: u32 = 1;
+pub(super) const HELLO_BYTES: usize = 56;
+pub(super) const ANSWER_BYTES: usize = 32;
+
+/// What the side that opened the connection says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    /// The protocol that it speaks.
+    pub(super) version: u32,
+    /// Its cluster.
+    pub(super) cluster: u64,
+    /// Itself.
+    pub(super) sender: NodeId,
+    /// The number drawn when its data directory was made.
+    pub(super) incarnation: u64,
+    /// Whom it takes the other side for.
+    pub(super) receiver: NodeId,
+}
+
+/// Why a connection was refused, as both sides report it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub(super) enum Refusal {
+    /// The receiver is of another cluster.
+    #[error(
+        "it is a member of cluster {theirs:x}, not of ours: \
+         check --initial-cluster and --initial-cluster-token on both"
+    )]
+    WrongCluster {
+        /// The refusing side's cluster.
+        theirs: u64,
+    },
+    /// The receiver is another member.
+    #[error("member {theirs:x} listens there: check the peer URLs in --initial-cluster on both")]
+    WrongMember {
+        /// The refusing side.
+        theirs: u64,
+    },
+    /// The receiver does not know the sender.
+    #[error("it does not count us among the members of its cluster")]
+    UnknownSender,
+    /// The sender speaks a later protocol.
+    #[error("it speaks peer protocol {theirs} at most, and we speak {VERSION}: upgrade it first")]
+    NewerVersion {
+        /// What the refusing side speaks.
+        theirs: u64,
+    },
+    /// The sender's data directory is not the one that it had.
+    #[error(
+        "it knew this member with another data directory ({theirs:x}): one that lost its data may \
+         have voted and must not return under the same identity"
+    )]
+    OtherIncarnation {
+        /// The incarnation that the refusing side has heard before.
+        theirs: u64,
+    },
+}
+
+/// Why the bytes are not the first words of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub(super) enum HandshakeError {
+    /// Something else speaks, a browser perhaps.
+    #[error("it does not speak the peer protocol")]
+    NotAPeer,
+    /// The words were damaged on the way.
+    #[error("its handshake has a wrong checksum")]
+    Checksum,
+    /// A verdict of a later version.
+    #[error("it refused with reason {0}, which this version does not know")]
+    UnknownVerdict(u32),
+}
+
+impl Hello {
+    pub(super) fn encode(&self) -> [u8; HELLO_BYTES] {
+        let mut bytes = [0; HELLO_BYTES];
+        let mut to = &mut bytes[..];
+        to.put_slice(&MAGIC);
+        to.put_u32_le(self.version);
+        to.put_u32_le(0);
+        to.put_u64_le(self.cluster);
+        to.put_u64_le(self.sender.0);
+        to.put_u64_le(self.incarnation);
+        to.put_u64_le(self.receiver.0);
+        seal(&mut bytes);
+        bytes
+    }
+
+    /// # Errors
+    /// Why the bytes are no Hello.
+    pub(super) fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, HandshakeError> {
+        let mut from = open(bytes)?;
+        let version = from.get_u32_le();
+        from.advance(4);
+        Ok(Self {
+            version,
+            cluster: from.get_u64_le(),
+            sender: NodeId(from.get_u64_le()),
+            incarnation: from.get_u64_le(),
+            receiver: NodeId(from.get_u64_le()),
+        })
+    }
+}
+
+/// The answer: accepted, or why not.
+pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] {
+    let (number, detail) = match verdict {
+        Ok(()) => (0, 0),
+        Err(Refusal::WrongCluster { theirs }) => (1, theirs),
+        Err(Refusal::WrongMember { theirs }) => (2, theirs),
+        Err(Refusal::UnknownSender) => (3, 0),
+        Err(Refusal::NewerVersion { theirs }) => (4, theirs),
+        Err(Refusal::OtherIncarnation { theirs }) => (5, theirs),
+    };
+    let mut bytes = [0; ANSWER_BYTES];
+    let mut to = &mut bytes[..];
+    to.put_slice(&MAGIC);
+    to.put_u32_le(number);
+    to.put_u32_le(0);
+    to.put_u64_le(detail);
+    seal(&mut bytes);
+    bytes
+}
+
+/// # Errors
+/// Why the bytes are no answer.
+pub(super) fn decode_answer(
+    bytes: &[u8; ANSWER_BYTES],
+) -> Result<Result<(), Refusal>, HandshakeError> {
+    let mut from = open(bytes)?;
+    let number = from.get_u32_le();
+    from.advance(4);
+    let theirs = from.get_u64_le();
+    Ok(Err(match number {
+        0 => return Ok(Ok(())),
+        1 => Refusal::WrongCluster { theirs },
+        2 => Refusal::WrongMember { theirs },
+        3 => Refusal::UnknownSender,
+        4 => Refusal::NewerVersion { theirs },
+        5 => Refusal::OtherIncarnation { theirs },
+        unknown => return Err(HandshakeError::UnknownVerdict(unknown)),
+    }))
+}
+
+/// Writes the checksum of everything before it, eight bytes before the end.
+fn seal(bytes: &mut [u8]) {
+    let body = bytes.len() - 8;
+    let checksum = crc32c::crc32c(&bytes[..body]);
+    bytes[body..body + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// What follows the magic, once magic and checksum are right.
+fn open(bytes: &[u8]) -> Result<&[u8], HandshakeError> {
+    let body = bytes.len() - 8;
+    if bytes[..MAGIC.len()] != MAGIC {
+        return Err(HandshakeError::NotAPeer);
+    }
+    if crc32c::crc32c(&bytes[..body]).to_le_bytes() != bytes[body..body + 4] {
+        return Err(HandshakeError::Checksum);
+    }
+    Ok(&bytes[MAGIC.len()..body])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Hello = Hello {
+        version: 7,
+        cluster: 0x0102_0304_0506_0708,
+        sender: NodeId(0xA1),
+        incarnation: 0xB2,
+        receiver: NodeId(0xC3),
+    };
+
+    #[test]
+    fn a_hello_comes_back_and_no_flipped_bit_goes_unseen() {
+        let bytes = HELLO.encode();
+        assert_eq!(Hello::decode(&bytes), Ok(HELLO));
+        for position in 0..(HELLO_BYTES - 4) * 8 {
+            let mut bad = bytes;
+            bad[position / 8] ^= 1 << (position % 8);
+            assert!(Hello::decode(&bad).is_err(), "bit {position}");
+        }
+    }
+
+    #[test]
+    fn every_verdict_comes_back() {
+        let verdicts = [
+            Ok(()),
+            Err(Refusal::WrongCluster { theirs: 1 }),
+            Err(Refusal::WrongMember { theirs: 2 }),
+            Err(Refusal::UnknownSender),
+            Err(Refusal::NewerVersion { theirs: 4 }),
+            Err(Refusal::OtherIncarnation { theirs: 5 }),
+        ];
+        for verdict in verdicts {
+            assert_eq!(decode_answer(&encode_answer(verdict)), Ok(verdict));
+        }
+    }
+
+    #[test]
+    fn http_is_told_from_a_damaged_handshake() {
+        let mut http = [b' '; HELLO_BYTES];
+        http[..14].copy_from_slice(b"GET / HTTP/1.1");
+        assert_eq!(Hello::decode(&http), Err(HandshakeError::NotAPeer));
+        let mut damaged = HELLO.encode();
+        damaged[20] ^= 1;
+        assert_eq!(Hello::decode(&damaged), Err(HandshakeError::Checksum));
+    }
+
+    #[test]
+    fn a_verdict_of_a_later_version_is_named() {
+        let mut bytes = encode_answer(Ok(()));
+        bytes[8] = 99;
+        seal(&mut bytes);
+        assert_eq!(decode_answer(&bytes), Err(HandshakeError::UnknownVerdict(99)));
+    }
+}

@@ -1,0 +1,162 @@
+//! How members talk to each other: one TCP connection for each direction between two members,
+//! opened by the one that sends. What is sent may be lost, and everything above expects that, so a
+//! slow peer costs messages and never memory or time.
+//!
+//! ```text
+//!   sender  -- Hello ------> receiver      cluster, member, incarnation, protocol version
+//!           <- Answer ------               accepted, or refused and why
+//!           -- frame frame ->              length, checksum, protobuf
+//! ```
+//!
+//! A receiver believes nothing: a frame with a wrong checksum, too long, or not a message ends the
+//! connection, and so do bytes that are not a peer's at all.
+//!
+//! CAVEATS. No TLS yet. A member whose disk was wiped is refused by those that have heard it before
+//! under another incarnation, which is forgotten when they restart; recording incarnations in the
+//! configuration comes with membership changes.
+
+mod codec;
+mod frame;
+mod handshake;
+mod inbound;
+mod outbound;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_raft::{Envelope, NodeId};
+use tokio::net::TcpListener;
+
+use crate::runtime::{Handle, HostedMachine};
+use inbound::Inbound;
+use outbound::Outbound;
+use queue::SendQueue;
+
+/// Where a member's messages go out.
+pub trait Transport: Send + Sync + 'static {
+    /// Takes the messages on their way, in order per receiver. Never waits; drops what is too much.
+    fn send(&self, messages: Vec<Envelope>);
+}
+
+/// Where messages come in.
+pub trait Inbox: Send + Sync + 'static {
+    /// A message of the peer that its connection named.
+    fn deliver(&self, envelope: Envelope);
+
+    /// What was under way to this peer may be lost.
+    fn unreachable(&self, peer: NodeId);
+}
+
+impl<M: HostedMachine> Inbox for Handle<M> {
+    fn deliver(&self, envelope: Envelope) {
+        self.peer_message(envelope);
+    }
+
+    fn unreachable(&self, peer: NodeId) {
+        self.peer_unreachable(peer);
+    }
+}
+
+/// Who this member is to its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The cluster.
+    pub cluster: u64,
+    /// The member.
+    pub member: NodeId,
+    /// The number drawn when its data directory was made.
+    pub incarnation: u64,
+}
+
+/// Where a peer listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// A name or an IP address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// The transport's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportConfig {
+    /// Bytes that one frame may have; a connection that announces more is closed.
+    pub frame_bytes_max: usize,
+    /// Messages that may wait to be sent to one peer; beyond it the oldest entries go first.
+    pub queue_messages_max: usize,
+    /// Bytes of entries that may wait to be sent to one peer, likewise.
+    pub queue_bytes_max: usize,
+    /// Milliseconds for a connection to come about and for its handshake, each.
+    pub handshake_timeout_ms: u64,
+    /// Connections from others at a time; beyond it new ones are closed.
+    pub inbound_connections_max: usize,
+    /// Milliseconds between two attempts to reach a peer, at first.
+    pub reconnect_ms_min: u64,
+    /// And at most; doubled from one to the other, with jitter.
+    pub reconnect_ms_max: u64,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 64 << 20,
+            queue_messages_max: 4096,
+            queue_bytes_max: 64 << 20,
+            handshake_timeout_ms: 3000,
+            inbound_connections_max: 64,
+            reconnect_ms_min: 20,
+            reconnect_ms_max: 500,
+        }
+    }
+}
+
+/// The connections of one member to its peers.
+#[derive(Debug)]
+pub struct PeerTransport {
+    queues: BTreeMap<NodeId, Arc<SendQueue>>,
+}
+
+impl PeerTransport {
+    /// Starts to listen and to dial. Must be called within a tokio runtime, whose end is also that
+    /// of all connections.
+    pub fn start(
+        config: &TransportConfig,
+        identity: PeerIdentity,
+        peers: BTreeMap<NodeId, PeerAddress>,
+        listeners: Vec<TcpListener>,
+        inbox: &Arc<dyn Inbox>,
+    ) -> Self {
+        let known = peers.keys().copied().collect();
+        let inbound = Inbound::new(config.clone(), identity, known, Arc::clone(inbox));
+        for listener in listeners {
+            tokio::spawn(Arc::clone(&inbound).listen(listener));
+        }
+        let mut queues = BTreeMap::new();
+        for (peer, address) in peers {
+            let queue = Arc::new(SendQueue::new(config.queue_messages_max, config.queue_bytes_max));
+            queues.insert(peer, Arc::clone(&queue));
+            let inbox = Arc::clone(inbox);
+            let outbound = Outbound::new(config.clone(), identity, peer, address, queue, inbox);
+            tokio::spawn(outbound.run());
+        }
+        Self { queues }
+    }
+}
+
+impl Transport for PeerTransport {
+    fn send(&self, messages: Vec<Envelope>) {
+        let mut by_peer: BTreeMap<NodeId, Vec<Envelope>> = BTreeMap::new();
+        for message in messages {
+            by_peer.entry(message.to).or_default().push(message);
+        }
+        for (peer, messages) in by_peer {
+            // Whoever is not a peer cannot be reached.
+            if let Some(queue) = self.queues.get(&peer) {
+                queue.push(messages);
+            }
+        }
+    }
+}

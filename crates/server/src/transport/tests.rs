@@ -1,0 +1,235 @@
+//! Members that talk over real loopback sockets, and others that try to.
+
+use quorate_raft::{GroupId, LogIndex, Message, Term};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::frame::write;
+use super::handshake::{ANSWER_BYTES, Hello, Refusal, VERSION, decode_answer};
+use super::*;
+
+const CLUSTER: u64 = 0xC1;
+const US: NodeId = NodeId(1);
+const PEER: NodeId = NodeId(2);
+
+#[derive(Debug, PartialEq)]
+enum Arrived {
+    Message(Envelope),
+    Unreachable(NodeId),
+}
+
+struct Channel(mpsc::UnboundedSender<Arrived>);
+
+impl Inbox for Channel {
+    fn deliver(&self, envelope: Envelope) {
+        let _ = self.0.send(Arrived::Message(envelope));
+    }
+
+    fn unreachable(&self, peer: NodeId) {
+        let _ = self.0.send(Arrived::Unreachable(peer));
+    }
+}
+
+/// One member under test: its port, what arrived at it, and its transport.
+struct TestMember {
+    port: u16,
+    arrived: mpsc::UnboundedReceiver<Arrived>,
+    transport: PeerTransport,
+}
+
+async fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    (listener, port)
+}
+
+/// A member `id` on `listener` whose only peer is `peer` at `peer_port`.
+fn member_on(listener: TcpListener, id: NodeId, peer: NodeId, peer_port: u16) -> TestMember {
+    let port = listener.local_addr().expect("its address").port();
+    let (sender, arrived) = mpsc::unbounded_channel();
+    let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
+    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: id.0 };
+    let address = PeerAddress { host: "127.0.0.1".to_owned(), port: peer_port };
+    let config = TransportConfig { reconnect_ms_min: 1, ..TransportConfig::default() };
+    let transport = PeerTransport::start(
+        &config,
+        identity,
+        BTreeMap::from([(peer, address)]),
+        vec![listener],
+        &inbox,
+    );
+    TestMember { port, arrived, transport }
+}
+
+/// A member whose peer is not there.
+async fn lone_member() -> TestMember {
+    let (nobody, nobody_port) = listener().await;
+    drop(nobody);
+    let (listener, _) = listener().await;
+    member_on(listener, US, PEER, nobody_port)
+}
+
+fn envelope(from: NodeId, to: NodeId, sequence: u64) -> Envelope {
+    let message = Message::Heartbeat { sequence, commit: LogIndex(0) };
+    Envelope { group: GroupId(0), from, to, term: Term(1), message }
+}
+
+fn hello() -> Hello {
+    Hello { version: VERSION, cluster: CLUSTER, sender: PEER, incarnation: 7, receiver: US }
+}
+
+/// Connects to the member and greets it; answers the connection and the member's verdict.
+async fn greet(port: u16, hello: &Hello) -> (TcpStream, Result<(), Refusal>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    stream.write_all(&hello.encode()).await.expect("it hears");
+    let mut answer = [0; ANSWER_BYTES];
+    stream.read_exact(&mut answer).await.expect("it answers");
+    let verdict = decode_answer(&answer).expect("in our language");
+    (stream, verdict)
+}
+
+/// Waits until the other side closes, and answers what it said before.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    // A reset is a close too.
+    let _ = stream.read_to_end(&mut rest).await;
+    rest
+}
+
+fn framed(envelope: &Envelope) -> Vec<u8> {
+    let mut buffer = bytes::BytesMut::new();
+    write(&codec::encode(envelope), 1 << 20, &mut buffer).expect("short");
+    buffer.to_vec()
+}
+
+#[tokio::test]
+async fn messages_arrive_in_order_and_a_broken_connection_is_noticed_and_mended() {
+    let (first, first_port) = listener().await;
+    let (second, second_port) = listener().await;
+    let mut a = member_on(first, US, PEER, second_port);
+    // The peer is played by hand, so that it can break the connection.
+    let mut heard = Vec::new();
+    for round in 0..2 {
+        let (mut stream, _) = second.accept().await.expect("a dials");
+        let mut bytes = [0; handshake::HELLO_BYTES];
+        stream.read_exact(&mut bytes).await.expect("a Hello");
+        let said = Hello::decode(&bytes).expect("a good one");
+        assert_eq!((said.sender, said.receiver, said.incarnation), (US, PEER, US.0));
+        stream.write_all(&handshake::encode_answer(Ok(()))).await.expect("accepted");
+        let mut buffer = bytes::BytesMut::new();
+        // What is sent before the connection is up is dropped, so it is sent until it is heard.
+        let mut sequence = 10 * round;
+        let payload = loop {
+            sequence += 1;
+            a.transport.send(vec![envelope(US, PEER, sequence), envelope(US, NodeId(9), 0)]);
+            tokio::select! {
+                read = stream.read_buf(&mut buffer) => {
+                    assert_ne!(read.expect("open"), 0);
+                    if let Some(payload) = frame::read(&mut buffer, 1 << 20).expect("good") {
+                        break payload;
+                    }
+                }
+                () = tokio::task::yield_now() => {}
+            }
+        };
+        heard.push(codec::decode(payload).expect("a message").from);
+        drop(stream);
+        assert_eq!(a.arrived.recv().await, Some(Arrived::Unreachable(PEER)));
+    }
+    assert_eq!(heard, [US, US]);
+    assert_eq!(a.port, first_port);
+}
+
+#[tokio::test]
+async fn two_members_hear_each_other() {
+    let (first, first_port) = listener().await;
+    let (second, second_port) = listener().await;
+    let mut a = member_on(first, US, PEER, second_port);
+    let b = member_on(second, PEER, US, first_port);
+    loop {
+        b.transport.send(vec![envelope(PEER, US, 1)]);
+        tokio::select! {
+            arrived = a.arrived.recv() => {
+                assert_eq!(arrived, Some(Arrived::Message(envelope(PEER, US, 1))));
+                return;
+            }
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_not_belong_is_refused_by_name() {
+    let member = lone_member().await;
+    let cases = [
+        (Hello { cluster: 0xC2, ..hello() }, Refusal::WrongCluster { theirs: CLUSTER }),
+        (Hello { receiver: NodeId(3), ..hello() }, Refusal::WrongMember { theirs: US.0 }),
+        (Hello { sender: NodeId(3), ..hello() }, Refusal::UnknownSender),
+        (
+            Hello { version: VERSION + 1, ..hello() },
+            Refusal::NewerVersion { theirs: VERSION.into() },
+        ),
+    ];
+    for (hello, refusal) in cases {
+        let (mut stream, verdict) = greet(member.port, &hello).await;
+        assert_eq!(verdict, Err(refusal));
+        assert!(rest(&mut stream).await.is_empty());
+    }
+    let (_stream, verdict) = greet(member.port, &hello()).await;
+    assert_eq!(verdict, Ok(()));
+    // The same member with another data directory has forgotten its votes.
+    let (_stream, verdict) = greet(member.port, &Hello { incarnation: 8, ..hello() }).await;
+    assert_eq!(verdict, Err(Refusal::OtherIncarnation { theirs: 7 }));
+}
+
+#[tokio::test]
+async fn what_speaks_something_else_is_closed_without_an_answer() {
+    let member = lone_member().await;
+    for words in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = TcpStream::connect(("127.0.0.1", member.port)).await.expect("it listens");
+        stream.write_all(words).await.expect("it hears");
+        assert!(rest(&mut stream).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_bad_frame_ends_the_connection_and_what_came_before_counts() {
+    let mut member = lone_member().await;
+    let good = framed(&envelope(PEER, US, 1));
+    let flipped = {
+        let mut bytes = good.clone();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        bytes
+    };
+    let mut not_a_message = bytes::BytesMut::new();
+    write(b"\xFF\xFF\xFF", 9, &mut not_a_message).expect("short");
+    let bad = [
+        flipped,
+        not_a_message.to_vec(),
+        vec![0xFF; 8],
+        framed(&envelope(NodeId(3), US, 1)),
+        framed(&envelope(PEER, NodeId(3), 1)),
+    ];
+    for (number, bad) in bad.iter().enumerate() {
+        let (mut stream, verdict) = greet(member.port, &hello()).await;
+        assert_eq!(verdict, Ok(()));
+        let sequence = number as u64;
+        stream.write_all(&framed(&envelope(PEER, US, sequence))).await.expect("open");
+        let arrived = member.arrived.recv().await;
+        assert_eq!(arrived, Some(Arrived::Message(envelope(PEER, US, sequence))));
+        stream.write_all(bad).await.expect("open");
+        assert!(rest(&mut stream).await.is_empty(), "case {number}");
+    }
+    assert!(member.arrived.try_recv().is_err(), "nothing bad was handed in");
+}
+
+#[tokio::test]
+async fn a_new_connection_of_a_peer_ends_its_old_one() {
+    let member = lone_member().await;
+    let (mut old, _) = greet(member.port, &hello()).await;
+    let (_new, verdict) = greet(member.port, &hello()).await;
+    assert_eq!(verdict, Ok(()));
+    assert!(rest(&mut old).await.is_empty());
+}
