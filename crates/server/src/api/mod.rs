@@ -2,4 +2,4 @@
 //! crates below and back, and stands on `runtime::Handle` alone.
 
 pub mod etcd;
-
+pub mod raft_node;
