@@ -1,5 +1,5 @@
 //! What can be asked of the store, as plain types: etcd's requests without their encoding. Field
-//! by field they mean what etcd's mean (`etcd_compatibility.md` says where to read more).
+//! by field they mean what etcd's mean (`docs/etcd-compatibility.md` says which of them are served).
 
 use crate::revision::{LeaseId, Revision};
 

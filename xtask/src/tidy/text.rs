@@ -70,7 +70,7 @@ const BANS: &[Ban] = &[
     },
     Ban {
         text: concat!("print", "ln!("),
-        applies: pure_crates,
+        applies: pure_production,
         instead: "tell the host; it decides what is printed",
     },
 ];
@@ -84,13 +84,17 @@ fn rust(path: &str) -> bool {
 }
 
 fn library(path: &str) -> bool {
-    rust(path) && path.starts_with("crates/") && !path.contains("/tests/")
+    rust(path) && path.starts_with("crates/") && path.contains("/src/")
 }
 
 fn pure_crates(path: &str) -> bool {
     const PURE: [&str; 6] = ["raft", "disk", "wal", "kv", "store", "replica"];
     let name = path.strip_prefix("crates/").and_then(|rest| rest.split('/').next());
     rust(path) && name.is_some_and(|name| PURE.contains(&name))
+}
+
+fn pure_production(path: &str) -> bool {
+    pure_crates(path) && path.contains("/src/")
 }
 
 fn tests_and_pure_crates(path: &str) -> bool {
