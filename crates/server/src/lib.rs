@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+mod dev;
 pub mod identity;
 mod logging;
 pub mod machine;

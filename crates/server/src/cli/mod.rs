@@ -1,5 +1,6 @@
 //! The command line: what each command is called, and what its exit status says.
 
+mod dev;
 mod server;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a cluster on this machine, to try things out.
+    Dev(dev::DevArguments),
     /// Run one member of a cluster; takes etcd's flags and environment variables.
     #[command(disable_help_flag = true)]
     Server {
@@ -45,6 +48,7 @@ pub fn run() -> ExitCode {
         }
     };
     let status = match arguments.command {
+        Command::Dev(arguments) => dev::run(arguments),
         Command::Server { flags } => server::run(flags),
     };
     ExitCode::from(status)

@@ -155,7 +155,9 @@ async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec
     tokio::select! {
         signal = stop_requested() => {
             tracing::info!(signal, "stopping: handing over leadership");
-            running.hand_over(HAND_OVER_MS_MAX).await;
+            if config.peers().next().is_some() {
+                running.hand_over(HAND_OVER_MS_MAX).await;
+            }
         }
         reason = running.stopped() => {
             tracing::error!(%reason, "the member stopped");
