@@ -439,3 +439,6 @@ pub(crate) fn sector_checksums(body: &[u8]) -> Vec<u32> {
 fn as_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("batches are limited to what 32 bits can count")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Records on their way to one batch, and what each of them will mean to the index.
 
-use quorate_raft::{Configuration, Entry, EntryId, HardState, Payload};
+use quorate_raft::{Configuration, Entry, EntryId, HardState, LogIndex, Payload};
 
 use crate::GROUP;
 use crate::error::WalError;
@@ -23,7 +23,37 @@ pub(crate) struct PendingBatch {
     changes: Vec<Change>,
     hard_state: Option<HardState>,
     /// The log as it will be.
-    end: Option<Base>,
+    extent: Option<Extent>,
+}
+
+/// Which entries the log has: those after one, up to another, which may be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) after: LogIndex,
+    pub(crate) last: LogIndex,
+}
+
+impl Extent {
+    pub(crate) fn of(base: &Base) -> Self {
+        Self { after: base.snapshot.last.index, last: base.last.index }
+    }
+
+    /// With these entries appended. Refuses those that do not follow the log, or one another.
+    pub(crate) fn with(self, entries: &[Entry]) -> Result<Self, WalError> {
+        let Self { after, last } = self;
+        let refused = |first| WalError::NotContiguous { first, after, last };
+        if let Some(first) = entries.first().map(|entry| entry.id)
+            && (first.index <= after || first.index > last.next())
+        {
+            return Err(refused(first));
+        }
+        if let Some(pair) =
+            entries.windows(2).find(|pair| pair[1].id.index != pair[0].id.index.next())
+        {
+            return Err(refused(pair[1].id));
+        }
+        Ok(Self { after, last: entries.last().map_or(last, |entry| entry.id.index) })
+    }
 }
 
 impl Change {
@@ -54,8 +84,8 @@ impl PendingBatch {
     }
 
     /// The log as it will be, where this batch says anything of it.
-    pub(crate) fn end(&self) -> Option<Base> {
-        self.end.clone()
+    pub(crate) fn extent(&self) -> Option<Extent> {
+        self.extent
     }
 
     pub(crate) fn into_parts(self) -> (BatchBuilder, Vec<Change>) {
@@ -82,27 +112,12 @@ impl PendingBatch {
     /// Notes what one `Persist` makes of the log.
     pub(crate) fn finish_persist(
         &mut self,
-        end: Base,
+        extent: Extent,
         hard_state: Option<HardState>,
     ) -> Result<(), WalError> {
-        self.end = Some(end);
+        self.extent = Some(extent);
         self.hard_state = hard_state.or(self.hard_state);
         check_record(self.builder.batch_bytes(), BATCH_BYTES_MAX)
-    }
-}
-
-/// Refuses entries that do not follow the log as it will be, or one another.
-pub(crate) fn contiguous(end: &Base, entries: &[Entry]) -> Result<(), WalError> {
-    let (after, last) = (end.snapshot.last.index, end.last.index);
-    let refused = |first| WalError::NotContiguous { first, after, last };
-    if let Some(first) = entries.first().map(|entry| entry.id)
-        && (first.index <= after || first.index > last.next())
-    {
-        return Err(refused(first));
-    }
-    match entries.windows(2).find(|pair| pair[1].id.index != pair[0].id.index.next()) {
-        Some(pair) => Err(refused(pair[1].id)),
-        None => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::GROUP;
 use crate::directory::segment_path;
 use crate::error::{Damage, WalError};
 use crate::index::{Index, Location};
+use crate::pending::Extent;
 use crate::record::{RecordKind, decode_entry, record_checksum};
 
 /// What the writer and its readers share.
@@ -140,6 +141,10 @@ impl WalReader {
 }
 
 impl Shared {
+    pub(crate) fn extent(&self) -> Extent {
+        Extent { after: self.index.snapshot().last.index, last: self.index.last().index }
+    }
+
     fn wanted(&self, index: LogIndex) -> Option<Wanted> {
         let location = self.index.location(index)?;
         let term = self.index.term(index)?;

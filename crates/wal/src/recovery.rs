@@ -377,8 +377,10 @@ pub(crate) fn location(segment: u32, directory: &Directory, record: &RecordHeade
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
+/// Of a sector or a part of one.
+fn is_zero(sector: &[u8]) -> bool {
+    const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
+    *sector == ZEROS[..sector.len()]
 }
 
 fn to_u32(offset: usize) -> u32 {

@@ -13,7 +13,7 @@ use crate::directory::{Listing, lock, segment_path, spare_path};
 use crate::error::WalError;
 use crate::format::{ChainLink, HardStateCopy, Place};
 use crate::index::Index;
-use crate::pending::{PendingBatch, contiguous};
+use crate::pending::{Extent, PendingBatch};
 use crate::reader::{Shared, WalReader};
 use crate::record::Base;
 use crate::recovery::{Replayed, location, replay};
@@ -230,19 +230,23 @@ impl Wal {
             if full || persist.snapshot.is_some() {
                 self.flush(std::mem::take(&mut pending))?;
             }
-            let mut end = pending.end().unwrap_or_else(|| self.reader.shared().index.base());
+            let mut extent = pending.extent().unwrap_or_else(|| self.reader.shared().extent());
             if let Some(snapshot) = &persist.snapshot {
-                end = self.reader.shared().index.rebased(snapshot)?;
-                pending.push_base(&end, self.config.record_bytes_max)?;
+                let base = self.reader.shared().index.rebased(snapshot)?;
+                pending.push_base(&base, self.config.record_bytes_max)?;
+                extent = Extent::of(&base);
             }
-            contiguous(&end, &persist.entries)?;
+            extent = extent.with(&persist.entries)?;
             for entry in &persist.entries {
                 pending.push_entry(entry, self.config.record_bytes_max)?;
             }
-            end.last = persist.entries.last().map_or(end.last, |entry| entry.id);
-            pending.finish_persist(end, persist.hard_state)?;
+            pending.finish_persist(extent, persist.hard_state)?;
         }
-        self.flush(pending)
+        self.flush(pending)?;
+        if batch.iter().any(|persist| persist.snapshot.is_some()) {
+            self.free_segments()?;
+        }
+        Ok(())
     }
 
     fn compact_unguarded(&mut self, snapshot: &SnapshotMeta) -> Result<(), WalError> {
@@ -258,7 +262,7 @@ impl Wal {
         };
         let mut pending = PendingBatch::default();
         pending.push_base(&base, self.config.record_bytes_max)?;
-        pending.finish_persist(base, None)?;
+        pending.finish_persist(Extent::of(&base), None)?;
         self.flush(pending)?;
         self.free_segments()
     }
