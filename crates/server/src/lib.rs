@@ -9,6 +9,7 @@ mod logging;
 pub mod machine;
 pub mod member;
 mod proto;
+mod raft_node;
 mod random;
 pub mod runtime;
 pub mod transport;

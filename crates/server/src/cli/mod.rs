@@ -1,6 +1,7 @@
 //! The command line: what each command is called, and what its exit status says.
 
 mod dev;
+mod raft_node;
 mod server;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ struct Arguments {
 enum Command {
     /// Run a cluster on this machine, to try things out.
     Dev(dev::DevArguments),
+    /// Run one node of the RaftNode API.
+    RaftNode(raft_node::RaftNodeArguments),
     /// Run one member of a cluster; takes etcd's flags and environment variables.
     #[command(disable_help_flag = true)]
     Server {
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
     };
     let status = match arguments.command {
         Command::Dev(arguments) => dev::run(arguments),
+        Command::RaftNode(arguments) => raft_node::run(arguments),
         Command::Server { flags } => server::run(flags),
     };
     ExitCode::from(status)

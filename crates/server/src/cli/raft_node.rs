@@ -1,0 +1,72 @@
+//! `quorate raft-node`: one node of the RaftNode API.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+
+use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE};
+use crate::config::LogFormat;
+use crate::logging::start_logging;
+use crate::raft_node::{self, RaftNodeOptions};
+use crate::runtime::StopReason;
+
+/// The API's numbers are 32 bits wide.
+const MS_MAX: u64 = i32::MAX as u64;
+
+/// The arguments of `quorate raft-node`, in the order that its harnesses pass them.
+#[derive(Debug, Args)]
+pub(super) struct RaftNodeArguments {
+    /// The port to listen on.
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    my_port: u16,
+    /// The ports at which the nodes are reached, node 0 first, with commas.
+    #[arg(value_name = "PORT0,PORT1,...", value_delimiter = ',', required = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    ports: Vec<u16>,
+    /// This node's place in the list, from 0.
+    node_id: usize,
+    /// Milliseconds between heartbeats.
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MS_MAX))]
+    heartbeat_ms: u64,
+    /// Milliseconds without a leader before an election, exactly.
+    #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MS_MAX))]
+    election_timeout_ms: u64,
+    /// Keep the log here, rather than in memory.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Runs the node; answers the exit status.
+pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
+    let RaftNodeArguments { my_port, ports, node_id, heartbeat_ms, election_timeout_ms, data_dir } =
+        arguments;
+    if node_id >= ports.len() {
+        eprintln!(
+            "quorate raft-node: node id {node_id} is outside the list of {} ports: ids count \
+             from 0",
+            ports.len()
+        );
+        return EXIT_USAGE;
+    }
+    start_logging(tracing::Level::INFO, LogFormat::Console);
+    let options = RaftNodeOptions {
+        listen_port: my_port,
+        ports,
+        node: node_id,
+        heartbeat_ms,
+        election_timeout_ms,
+        data_directory: data_dir,
+    };
+    match raft_node::run(options) {
+        Ok(StopReason::Asked) => EXIT_DONE,
+        Ok(reason) => {
+            eprintln!("quorate raft-node: stopped: {reason}");
+            EXIT_FAULT
+        }
+        Err(error) => {
+            eprintln!("quorate raft-node: {error}");
+            EXIT_REFUSED
+        }
+    }
+}
