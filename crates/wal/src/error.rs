@@ -66,7 +66,8 @@ pub enum WalError {
     },
     /// The log was written by a newer program.
     #[error(
-        "{} has format {found}, and this program knows formats up to {supported}; start a newer one",
+        "{} has format {found}, and this program knows formats up to {supported}; start a newer \
+         program",
         file.display()
     )]
     NewerFormat {

@@ -181,3 +181,23 @@ fn a_crash_during_recovery_or_soon_after_is_a_crash_like_any_other() {
         }
     }
 }
+
+/// A process that is killed in the middle of a write leaves it in the system's cache, whole and not
+/// durable. Guards against a member that starts, believes what it reads, says so to its peers, and
+/// has forgotten it after a power failure.
+#[test]
+fn what_a_start_has_read_is_durable() {
+    let (trace, moments) = record();
+    let mut read_ahead = 0;
+    for count in moments[0].operations..trace.len() {
+        let done = moments.partition_point(|moment| moment.operations <= count);
+        let under_way = moments.get(done).map(|moment| &moment.model);
+        let disk = trace.replay(count, 0);
+        disk.kill();
+        let later = boot(&disk, &moments[done - 1].model, under_way);
+        read_ahead += u32::from(later);
+        disk.crash_keeping(&mut |_| false);
+        assert_eq!(boot(&disk, &moments[done - 1].model, under_way), later);
+    }
+    assert!(read_ahead > 5, "{read_ahead} writes were read before they were durable");
+}

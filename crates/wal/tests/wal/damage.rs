@@ -184,3 +184,23 @@ fn the_last_batch_is_cut_where_it_is_torn_and_refused_where_it_is_rotten() {
     before.check(&wal, &recovered);
     assert!(content(&disk, &segment(1))[at - 1024..].iter().all(|&byte| byte == 0));
 }
+
+/// Two faults in one batch, in sectors that both arrived: neither copy says any more what the batch
+/// was, but that it was written in full is plain to see.
+#[test]
+fn a_last_batch_with_both_directories_rotten_is_refused() {
+    let (disk, _) = small_log();
+    let last = 8192 + 3 * 4096;
+    disk.flip_bit(&segment(1), last + 30, 1).unwrap();
+    let tail = (last..last + 4096)
+        .step_by(512)
+        .find(|&at| content(&disk, &segment(1))[at as usize..].starts_with(b"QRTTAIL"))
+        .unwrap();
+    disk.flip_bit(&segment(1), tail + 30, 1).unwrap();
+    disk.kill();
+    let error = open(&disk).map(|_| ()).unwrap_err();
+    let WalError::Corrupt { offset, why: Damage::Directories, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(offset, last);
+}

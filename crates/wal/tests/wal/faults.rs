@@ -250,6 +250,27 @@ fn a_write_larger_than_a_segment_gets_one_of_its_size() {
 }
 
 #[test]
+fn what_waits_is_written_at_once_up_to_the_limit() {
+    let disk = MemoryDisk::new(1);
+    let config = WalConfig { segment_bytes: 256 << 10, ..config() };
+    let start = snapshot(0, 0);
+    let mut wal = Wal::create(shared(&disk), directory(), IDENTITY, &start, config).unwrap();
+    let mut operations_of = |writes: &[_]| {
+        let before = disk.operations();
+        wal.append(writes).unwrap();
+        disk.operations() - before
+    };
+    let small = |index| persist(vec![entry(1, index, b"small")]);
+    assert_eq!(operations_of(&[small(1), small(2), vote(2, 3), small(3), small(3)]), 1);
+    assert_eq!(operations_of(&[vote(3, 1), vote(4, 1)]), 1);
+    assert_eq!(operations_of(&[]), 0);
+    let bytes = config.batch_bytes_max / 3;
+    let large: Vec<_> =
+        (4..8).map(|index| persist(vec![entry(4, index, &vec![0; bytes])])).collect();
+    assert_eq!(operations_of(&large), 2);
+}
+
+#[test]
 fn compactions_recycle_a_bounded_number_of_files() {
     let disk = MemoryDisk::new(1);
     let mut wal = create(&disk);
