@@ -1,0 +1,200 @@
+//! `quorate get | put | del | txn | status`: the client, with etcdctl's verbs and flags.
+
+mod output;
+mod requests;
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::client::{Client, ClientConfig, ClientError, Environment, find_endpoints};
+use output::Output;
+
+const EXIT_HELP: &str = "\
+Exit status:
+  0  it was done
+  1  the answer is no: a missing key, a request that was refused, an endpoint without an answer
+  2  the command makes no sense
+  3  no member answered, or whether a write was done is not known";
+
+/// The commands of the client.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClientCommand {
+    /// Print the value of a key, or keys and values.
+    ///
+    /// A single key prints its value alone; several print a line each, the key, a tab and the
+    /// value. A missing key is told on standard error, with exit status 1.
+    #[command(after_help = EXIT_HELP)]
+    Get(GetCommand),
+    /// Set a key to a value, or to what standard input holds.
+    #[command(after_help = EXIT_HELP)]
+    Put(PutCommand),
+    /// Delete a key, or keys, and print how many were deleted.
+    #[command(after_help = EXIT_HELP)]
+    Del(DelCommand),
+    /// Make a transaction, read from standard input in etcdctl's language.
+    ///
+    /// Comparisons, a blank line, what to do where all of them hold, a blank line, what to do
+    /// otherwise. For example:
+    ///
+    ///   mod("key1") > "0"
+    ///
+    ///   put key1 "overwrote-key1"
+    ///
+    ///   put key1 "created-key1"
+    #[command(after_help = EXIT_HELP, verbatim_doc_comment)]
+    Txn(TxnCommand),
+    /// Show how every endpoint's member is.
+    #[command(after_help = EXIT_HELP)]
+    Status(StatusCommand),
+}
+
+/// What every command of the client takes.
+#[derive(Debug, Args)]
+pub(super) struct ClientOptions {
+    /// Where the members are: host:port, with commas between several. Otherwise QUORATE_ENDPOINTS,
+    /// ETCDCTL_ENDPOINTS, what `quorate dev` runs, or 127.0.0.1:2379.
+    #[arg(long, value_name = "ENDPOINTS")]
+    endpoints: Option<String>,
+    /// How to print the answer.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+    /// How many seconds a member has to answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// For people.
+    Text,
+    /// For scripts: one JSON object on one line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GetCommand {
+    #[command(flatten)]
+    request: requests::GetArgs,
+    #[command(flatten)]
+    options: ClientOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PutCommand {
+    #[command(flatten)]
+    request: requests::PutArgs,
+    #[command(flatten)]
+    options: ClientOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DelCommand {
+    #[command(flatten)]
+    request: requests::DelArgs,
+    #[command(flatten)]
+    options: ClientOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TxnCommand {
+    #[command(flatten)]
+    options: ClientOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusCommand {
+    #[command(flatten)]
+    options: ClientOptions,
+}
+
+/// Runs the command; answers the exit status.
+pub(super) fn run(command: ClientCommand) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&ClientError::Io { what: "cannot start", error }),
+    };
+    match runtime.block_on(execute(command)) {
+        Ok(()) => 0,
+        Err(error) => report(&error),
+    }
+}
+
+fn report(error: &ClientError) -> u8 {
+    eprintln!("quorate: {error}");
+    error.exit_status()
+}
+
+async fn execute(command: ClientCommand) -> Result<(), ClientError> {
+    match command {
+        ClientCommand::Get(GetCommand { request, options }) => get(&request, &options).await,
+        ClientCommand::Put(PutCommand { request, options }) => put(request, &options).await,
+        ClientCommand::Del(DelCommand { request, options }) => {
+            let (client, output) = connect(&options)?;
+            let response = client.delete_range(request.to_request()?).await?;
+            output.deleted(&response)
+        }
+        ClientCommand::Txn(TxnCommand { options }) => {
+            let (client, output) = connect(&options)?;
+            let text = String::from_utf8_lossy(&standard_input()?).into_owned();
+            let response = client.txn(requests::transaction(&text)?).await?;
+            output.transaction(&response)
+        }
+        ClientCommand::Status(StatusCommand { options }) => status(&options).await,
+    }
+}
+
+async fn get(args: &requests::GetArgs, options: &ClientOptions) -> Result<(), ClientError> {
+    let (client, output) = connect(options)?;
+    let response = client.range(&args.to_request()?).await?;
+    output.range(&response, args.shape())?;
+    if args.is_single() && response.count == 0 && args.shape() != requests::Shape::Count {
+        return Err(ClientError::KeyNotFound { key: args.key_text() });
+    }
+    Ok(())
+}
+
+async fn put(args: requests::PutArgs, options: &ClientOptions) -> Result<(), ClientError> {
+    let (client, output) = connect(options)?;
+    let value = match args.value() {
+        Some(value) => value,
+        None => standard_input()?,
+    };
+    let response = client.put(args.to_request(value)?).await?;
+    output.put(&response)
+}
+
+async fn status(options: &ClientOptions) -> Result<(), ClientError> {
+    let (client, output) = connect(options)?;
+    let statuses = client.status().await;
+    output.statuses(&statuses)?;
+    let asked = statuses.len();
+    let attempts: Vec<_> = statuses.into_iter().filter_map(|(_, status)| status.err()).collect();
+    match attempts.len() {
+        0 => Ok(()),
+        failed if failed < asked => Err(ClientError::SomeFailed { failed, asked }),
+        _ => Err(ClientError::Unavailable { attempts }),
+    }
+}
+
+fn connect(options: &ClientOptions) -> Result<(Client, Output), ClientError> {
+    let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
+    let environment =
+        Environment { variable: &variable, read: &|path| std::fs::read_to_string(path).ok() };
+    let endpoints = find_endpoints(options.endpoints.as_deref(), &environment)?;
+    let config =
+        ClientConfig { request_timeout_ms: options.timeout * 1000, ..ClientConfig::default() };
+    Ok((Client::new(config, endpoints), Output::new(options.output)))
+}
+
+/// All of it: a value is never longer than a request may be, which the member checks.
+fn standard_input() -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    match io::stdin().lock().read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(ClientError::Io { what: "cannot read standard input", error }),
+    }
+}

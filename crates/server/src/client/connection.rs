@@ -1,0 +1,296 @@
+//! Asking members. A read is asked of one after the other until one answers. A write is sent once,
+//! to a member that has just shown that it answers: whether an unanswered one was done is not known,
+//! so it is never sent again.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::{ClientError, Endpoint, EndpointError};
+use crate::proto::etcdserverpb as wire;
+use crate::proto::etcdserverpb::kv_client::KvClient;
+use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+
+/// What a member says that had nobody to pass a write on to: it is certain that nothing was done.
+const NOT_DONE_TEXT: &str = "etcdserver: no leader";
+
+/// The client's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// Milliseconds for a connection to come about.
+    pub connect_timeout_ms: u64,
+    /// Milliseconds for a member to say how it is, before it is asked anything else.
+    pub probe_timeout_ms: u64,
+    /// Milliseconds for a member to answer the request itself; more than a member takes to say that
+    /// it ran out of time.
+    pub request_timeout_ms: u64,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self { connect_timeout_ms: 1000, probe_timeout_ms: 1000, request_timeout_ms: 10_000 }
+    }
+}
+
+/// Asks the members at these endpoints.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    endpoints: Vec<Endpoint>,
+}
+
+/// A member that has just answered.
+struct Found {
+    endpoint: Endpoint,
+    channel: Channel,
+}
+
+impl Client {
+    /// Connects to nobody yet.
+    pub fn new(config: ClientConfig, endpoints: Vec<Endpoint>) -> Self {
+        Self { config, endpoints }
+    }
+
+    /// Reads keys.
+    ///
+    /// # Errors
+    /// What a member refused, or why none answered.
+    pub(crate) async fn range(
+        &self,
+        request: &wire::RangeRequest,
+    ) -> Result<wire::RangeResponse, ClientError> {
+        self.read(|channel| {
+            let request = request.clone();
+            async move { kv(channel).range(request).await }
+        })
+        .await
+    }
+
+    /// Writes a key.
+    ///
+    /// # Errors
+    /// What a member refused, why none could be asked, or that the outcome is unknown.
+    pub(crate) async fn put(
+        &self,
+        request: wire::PutRequest,
+    ) -> Result<wire::PutResponse, ClientError> {
+        self.write(|channel| async move { kv(channel).put(request).await }).await
+    }
+
+    /// Deletes keys.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub(crate) async fn delete_range(
+        &self,
+        request: wire::DeleteRangeRequest,
+    ) -> Result<wire::DeleteRangeResponse, ClientError> {
+        self.write(|channel| async move { kv(channel).delete_range(request).await }).await
+    }
+
+    /// Makes a transaction. Counts as a write, whatever it does.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub(crate) async fn txn(
+        &self,
+        request: wire::TxnRequest,
+    ) -> Result<wire::TxnResponse, ClientError> {
+        self.write(|channel| async move { kv(channel).txn(request).await }).await
+    }
+
+    /// How every member is, each asked for itself, in the endpoints' order.
+    pub(crate) async fn status(
+        &self,
+    ) -> Vec<(Endpoint, Result<wire::StatusResponse, EndpointError>)> {
+        let mut statuses = Vec::new();
+        for endpoint in &self.endpoints {
+            let status = self.probe(endpoint).await.map(|(_, status)| status);
+            statuses.push((endpoint.clone(), status));
+        }
+        statuses
+    }
+
+    async fn read<T, F>(&self, ask: impl Fn(Channel) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut attempts = Vec::new();
+        let mut rest = self.endpoints.as_slice();
+        while let Some(found) = self.find(&mut rest, &mut attempts).await {
+            match self.within_deadline(ask(found.channel)).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if is_no_answer(&status) => {
+                    let text = describe(&status);
+                    attempts.push(EndpointError { endpoint: found.endpoint, text });
+                }
+                Err(status) => return Err(refused(&status)),
+            }
+        }
+        Err(ClientError::Unavailable { attempts })
+    }
+
+    async fn write<T, F>(&self, send: impl FnOnce(Channel) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let mut attempts = Vec::new();
+        let Some(found) = self.find(&mut self.endpoints.as_slice(), &mut attempts).await else {
+            return Err(ClientError::Unavailable { attempts });
+        };
+        match self.within_deadline(send(found.channel)).await {
+            Ok(answer) => Ok(answer),
+            Err(status) if is_no_answer(&status) => {
+                let text = describe(&status);
+                let attempt = EndpointError { endpoint: found.endpoint, text };
+                if attempt.text == NOT_DONE_TEXT {
+                    attempts.push(attempt);
+                    return Err(ClientError::Unavailable { attempts });
+                }
+                Err(ClientError::Unknown { attempt })
+            }
+            Err(status) => Err(refused(&status)),
+        }
+    }
+
+    /// The first of the rest that answers and knows a leader, or else the first that answers; takes
+    /// what was tried off the rest.
+    async fn find(
+        &self,
+        rest: &mut &[Endpoint],
+        attempts: &mut Vec<EndpointError>,
+    ) -> Option<Found> {
+        let mut leaderless = None;
+        while let Some((endpoint, others)) = rest.split_first() {
+            *rest = others;
+            match self.probe(endpoint).await {
+                Ok((channel, status)) => {
+                    let found = Found { endpoint: endpoint.clone(), channel };
+                    if status.leader != 0 {
+                        return Some(found);
+                    }
+                    leaderless.get_or_insert(found);
+                }
+                Err(error) => attempts.push(error),
+            }
+        }
+        leaderless
+    }
+
+    async fn probe(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<(Channel, wire::StatusResponse), EndpointError> {
+        let failed = |text: String| EndpointError { endpoint: endpoint.clone(), text };
+        let channel = tonic::transport::Endpoint::from_shared(endpoint.as_str().to_owned())
+            .map_err(|error| failed(error.to_string()))?
+            .connect_timeout(Duration::from_millis(self.config.connect_timeout_ms))
+            .connect()
+            .await
+            .map_err(|error| failed(root_cause(&error)))?;
+        let limit = Duration::from_millis(self.config.probe_timeout_ms);
+        let mut maintenance = MaintenanceClient::new(channel.clone());
+        let asked = maintenance.status(wire::StatusRequest {});
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(status)) => Ok((channel, status.into_inner())),
+            Ok(Err(status)) => Err(failed(describe(&status))),
+            Err(_elapsed) => Err(failed("it accepts connections but does not answer".to_owned())),
+        }
+    }
+
+    async fn within_deadline<T>(
+        &self,
+        answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let limit = Duration::from_millis(self.config.request_timeout_ms);
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map(tonic::Response::into_inner),
+            Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+}
+
+fn kv(channel: Channel) -> KvClient<Channel> {
+    KvClient::new(channel).max_decoding_message_size(usize::MAX)
+}
+
+/// Whether the answer leaves open what became of the request. A member that refuses says why with
+/// another code.
+fn is_no_answer(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => true,
+        // What tonic calls a connection that broke; a member's own words begin with its name.
+        Code::Unknown => !status.message().starts_with("etcdserver: "),
+        _ => false,
+    }
+}
+
+fn refused(status: &Status) -> ClientError {
+    ClientError::Refused { text: describe(status) }
+}
+
+fn describe(status: &Status) -> String {
+    match status.message() {
+        "" => status.code().description().to_owned(),
+        text => text.to_owned(),
+    }
+}
+
+/// The last of an error's causes: what the operating system said, rather than "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn a_refusal_is_an_answer_and_a_broken_connection_is_none() {
+        let silent = [
+            Status::unavailable("etcdserver: request timed out"),
+            Status::deadline_exceeded("no answer in time"),
+            Status::unknown("transport error"),
+            Status::internal("h2 protocol error"),
+        ];
+        assert!(silent.iter().all(is_no_answer));
+        let answered = [
+            Status::invalid_argument("etcdserver: key is not provided"),
+            Status::out_of_range("etcdserver: mvcc: required revision has been compacted"),
+            Status::unknown("etcdserver: too many requests"),
+            Status::unimplemented(""),
+        ];
+        assert!(!answered.iter().any(is_no_answer));
+        assert!(!describe(&answered[3]).is_empty());
+    }
+
+    /// A port that nobody listens on, and one where connections are taken and nothing is said.
+    #[tokio::test]
+    async fn members_that_do_not_answer_are_named_one_by_one() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = free.local_addr().unwrap();
+        drop(free);
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = mute.local_addr().unwrap();
+        let endpoints: Vec<Endpoint> =
+            [closed, silent].iter().map(|at| Endpoint::parse(&at.to_string()).unwrap()).collect();
+        let config = ClientConfig { probe_timeout_ms: 50, ..ClientConfig::default() };
+        let client = Client::new(config, endpoints);
+
+        let error = client.range(&wire::RangeRequest::default()).await.unwrap_err();
+        let ClientError::Unavailable { attempts } = &error else { panic!("unexpected {error}") };
+        assert_eq!(attempts.len(), 2);
+        assert!(attempts[0].to_string().contains("refused"), "{error}");
+        assert!(attempts[1].text.contains("does not answer"), "{error}");
+        assert_eq!(error.exit_status(), 3);
+        // Nothing was sent, so a write is no more than unavailable either.
+        let error = client.put(wire::PutRequest::default()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unavailable { .. }));
+    }
+}

@@ -1,0 +1,104 @@
+//! What can go wrong between the command line and a cluster, told apart by what a script must do
+//! about it.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::{Endpoint, SyntaxError};
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// `--endpoints` names none.
+    #[error("--endpoints names no endpoint: write host:port, with commas between several")]
+    NoEndpoints,
+    /// An endpoint makes no sense.
+    #[error("the endpoint {text:?} cannot be used: {problem}")]
+    Endpoint {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The transaction makes no sense.
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
+    /// Flags that cannot go together, or miss another.
+    #[error("{problem}")]
+    Usage {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The standard input or output.
+    #[error("{what}: {error}")]
+    Io {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// The key is not there.
+    #[error("key {key:?} not found")]
+    KeyNotFound {
+        /// The key, as text.
+        key: String,
+    },
+    /// A member refused the request; nothing was done.
+    #[error("{text}")]
+    Refused {
+        /// Its words.
+        text: String,
+    },
+    /// No member could be asked; nothing was done.
+    #[error(
+        "no member answers: {}; is the cluster running? `quorate dev` starts one, --endpoints \
+         names another",
+        list(attempts)
+    )]
+    Unavailable {
+        /// Each endpoint and why it gave no answer.
+        attempts: Vec<EndpointError>,
+    },
+    /// A write was sent and not answered.
+    #[error("whether it was done is not known ({attempt}); look before you try again")]
+    Unknown {
+        /// Where and why.
+        attempt: EndpointError,
+    },
+    /// Some endpoints gave no answer; they were printed.
+    #[error("{failed} of {asked} endpoints gave no answer")]
+    SomeFailed {
+        /// How many did not.
+        failed: usize,
+        /// How many were asked.
+        asked: usize,
+    },
+}
+
+/// Why one endpoint gave no answer.
+#[derive(Clone, Debug, Error)]
+#[error("{endpoint}: {text}")]
+pub struct EndpointError {
+    /// Which.
+    pub endpoint: Endpoint,
+    /// Why.
+    pub text: String,
+}
+
+impl ClientError {
+    /// The exit status that says so: 1 for an answer that is no, 2 for a command that makes no
+    /// sense, 3 where no answer came.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::KeyNotFound { .. } | Self::Refused { .. } | Self::SomeFailed { .. } => 1,
+            Self::NoEndpoints | Self::Endpoint { .. } | Self::Syntax(_) | Self::Usage { .. } => 2,
+            Self::Unavailable { .. } | Self::Unknown { .. } | Self::Io { .. } => 3,
+        }
+    }
+}
+
+fn list(attempts: &[EndpointError]) -> String {
+    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
