@@ -6,7 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::message::Envelope;
+use crate::message::{AppendResult, Envelope, Message};
 use crate::types::{HardState, LogIndex, Millis, SnapshotMeta, WriteId};
 
 /// One write under way.
@@ -115,7 +115,11 @@ impl Durability {
 
     /// Holds a message back until everything that is unsaved or under way now is durable; gives it
     /// back at once where nothing is.
-    pub(crate) fn withhold(&mut self, envelope: Envelope) -> Option<Envelope> {
+    ///
+    /// With `merge`, a further acknowledgement takes the place of the one before it, where both
+    /// wait for the same write: a follower whose disk hangs is probed at every heartbeat, and what
+    /// waits must not grow with the time it hangs.
+    pub(crate) fn withhold(&mut self, envelope: Envelope, merge: bool) -> Option<Envelope> {
         let needs = if !self.is_clean() {
             WriteId(self.last_issued.0 + 1)
         } else if let Some(latest) = self.under_way.back() {
@@ -123,7 +127,12 @@ impl Durability {
         } else {
             return Some(envelope);
         };
-        self.withheld.push_back((needs, envelope));
+        match self.withheld.back_mut() {
+            Some((waiting, last)) if merge && *waiting == needs && supersedes(&envelope, last) => {
+                *last = envelope;
+            }
+            _ => self.withheld.push_back((needs, envelope)),
+        }
         None
     }
 
@@ -131,6 +140,16 @@ impl Durability {
     pub(crate) fn discard_withheld(&mut self) {
         self.withheld.clear();
     }
+}
+
+/// Whether both acknowledge entries to the same leader, `new` no fewer of them.
+fn supersedes(new: &Envelope, old: &Envelope) -> bool {
+    let matched = |envelope: &Envelope| match envelope.message {
+        Message::AppendResponse { result: AppendResult::Accepted { matched }, .. } => Some(matched),
+        _ => None,
+    };
+    let grows = matched(old).is_some_and(|old| matched(new).is_some_and(|new| new >= old));
+    grows && new.to == old.to && new.term == old.term
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl Node {
     fn may_campaign(&self) -> bool {
         let leads = matches!(self.role, RoleState::Leader(_));
         let voter = self.log.configuration().is_voter(self.config.id);
-        voter && !leads && !self.disk_is_stalled()
+        voter && !leads && !self.has_failed() && !self.disk_is_stalled()
     }
 
     pub(crate) fn election_timed_out(&mut self) {

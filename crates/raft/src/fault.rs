@@ -30,6 +30,14 @@ pub enum Fault {
         /// What we are known to have acknowledged.
         acknowledged: LogIndex,
     },
+    /// The log holds an entry of a term that this member does not remember to have seen: its disk
+    /// forgot the term, and with it perhaps a vote.
+    TermBehindLog {
+        /// The latest term it remembers.
+        term: crate::types::Term,
+        /// Its last entry.
+        last: EntryId,
+    },
     /// The host gave back entries that are not those of the log.
     LogMismatch {
         /// What the log has there.
@@ -49,6 +57,11 @@ impl fmt::Display for Fault {
             Self::AcknowledgedEntryLost { last, acknowledged } => write!(
                 f,
                 "the log ends at {last}, but this member had acknowledged up to {acknowledged}: \
+                 its disk lost acknowledged writes"
+            ),
+            Self::TermBehindLog { term, last } => write!(
+                f,
+                "the log ends with entry {last}, but this member remembers no term after {term}: \
                  its disk lost acknowledged writes"
             ),
             Self::LogMismatch { expected, loaded } => {

@@ -39,6 +39,9 @@ impl Node {
         if let Purpose::Apply = load.purpose {
             self.loads.applying = false;
         }
+        if self.has_failed() {
+            return;
+        }
         let wanted = self.is_what_was_wanted(&load, &entries);
         match load.purpose {
             Purpose::Apply if wanted && load.from == self.log.handed_out().next() => {

@@ -9,7 +9,7 @@ use crate::configuration::Configuration;
 use crate::fault::Fault;
 use crate::recovered::Recovered;
 use crate::terms::TermTable;
-use crate::types::{Entry, EntryId, LogIndex, Payload, SnapshotMeta, Term};
+use crate::types::{Entry, EntryId, HardState, LogIndex, Payload, SnapshotMeta, Term};
 
 /// ```text
 ///   snapshot        memory_first                                 last
@@ -61,10 +61,15 @@ pub(crate) enum Appended {
 impl Log {
     /// Takes up what recovery found, or says why it makes no sense.
     pub(crate) fn new(recovered: Recovered) -> Result<Self, Fault> {
-        let Recovered { snapshot, terms, last, configurations, applied, .. } = recovered;
+        let Recovered { hard_state, snapshot, terms, last, configurations, applied } = recovered;
         let base = snapshot.last.index;
         if applied > last || applied < base || last < base {
             return Err(Fault::AcknowledgedEntryLost { last, acknowledged: applied.max(base) });
+        }
+        let last_term = terms.last().map_or(snapshot.last.term, |run| run.term);
+        if hard_state.term < last_term {
+            let last = EntryId { term: last_term, index: last };
+            return Err(Fault::TermBehindLog { term: hard_state.term, last });
         }
         Ok(Self {
             snapshot,
@@ -305,7 +310,9 @@ impl Log {
         assert!(snapshot.last.index > self.commit, "a snapshot only ever moves forward");
         let index = snapshot.last.index;
         let truncations = self.truncations + 1;
-        let recovered = Recovered { snapshot, last: index, applied: index, ..Recovered::default() };
+        let hard_state = HardState { term: snapshot.last.term, vote: None };
+        let (last, applied) = (index, index);
+        let recovered = Recovered { hard_state, snapshot, last, applied, ..Recovered::default() };
         *self = Self::new(recovered).expect("a log of a snapshot alone is consistent");
         self.truncations = truncations;
     }

@@ -129,6 +129,30 @@ pub enum Message {
     TimeoutNow,
 }
 
+/// No term and no index comes near this: each is counted up by one at a time.
+const NUMBER_MAX: u64 = 1 << 62;
+
+impl Envelope {
+    /// Whether its terms and indexes are such as a group can have reached: then counting on from
+    /// them cannot overflow.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        let id = |id: &EntryId| id.term.0 < NUMBER_MAX && id.index.0 < NUMBER_MAX;
+        let message = match &self.message {
+            Message::PreVoteRequest { campaign_term, last } => {
+                campaign_term.0 <= NUMBER_MAX && id(last)
+            }
+            Message::VoteRequest { last, .. } => id(last),
+            Message::AppendRequest { previous, entries, .. } => {
+                id(previous) && entries.iter().all(|entry| id(&entry.id))
+            }
+            Message::InstallSnapshot { snapshot } => id(&snapshot.last),
+            // What answers name is compared with what was asked, never counted on from.
+            _ => true,
+        };
+        self.term.0 < NUMBER_MAX && message
+    }
+}
+
 /// A command on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {

@@ -4,7 +4,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::config::{Config, ElectionTimeout};
+use crate::config::{Config, ElectionTimeout, Replication};
 use crate::durability::Durability;
 use crate::fault::Fault;
 use crate::leader::Leader;
@@ -200,6 +200,9 @@ impl Node {
     /// A message arrived, from anyone, late or twice or never meant for us: what makes no sense is
     /// ignored.
     pub fn step(&mut self, envelope: Envelope) {
+        if !envelope.is_within_bounds() {
+            return;
+        }
         let Envelope { group, from, to, term, message } = envelope;
         let ours = group == self.config.group && to == self.config.id && from != self.config.id;
         if self.fault.is_some() || !ours || !self.check_term(from, term, &message) {
@@ -475,7 +478,14 @@ impl Node {
     /// Sends what holds only once everything so far is durable.
     pub(crate) fn send_when_durable(&mut self, to: NodeId, message: Message) {
         let envelope = self.envelope(to, message);
-        self.ready.messages.extend(self.durability.withhold(envelope));
+        // Where replies are matched by their calls, every call needs its own.
+        let merge = self.config.replication == Replication::Immediate;
+        self.ready.messages.extend(self.durability.withhold(envelope, merge));
+    }
+
+    /// Whether it has fallen silent.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.fault.is_some()
     }
 
     /// Falls silent for good.

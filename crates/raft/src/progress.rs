@@ -36,6 +36,8 @@ pub(crate) struct Progress {
     pub(crate) heartbeat_answered: u64,
     /// The commit index that the latest request carried.
     pub(crate) commit_sent: LogIndex,
+    /// When the latest request was sent.
+    pub(crate) sent_at: Millis,
     /// Entries for it are being loaded.
     pub(crate) loading: Option<LoadId>,
 }
@@ -43,7 +45,7 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) enum State {
     Probe {
-        /// The request that is out, unless a heartbeat's answer showed that it was lost.
+        /// The request that is out, unless it went unanswered for longer than a heartbeat was.
         waiting_for: Option<u64>,
     },
     Replicate(Window),
@@ -94,14 +96,22 @@ impl Progress {
             heard_at: now,
             heartbeat_answered: 0,
             commit_sent: LogIndex(0),
+            sent_at: now,
             loading: None,
         }
     }
 
     /// Notes a request with entries up to `last`, of so many bytes; without entries, `last` is the
     /// one before `next`. Returns the request's number.
-    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize, commit: LogIndex) -> u64 {
+    pub(crate) fn sent(
+        &mut self,
+        last: LogIndex,
+        bytes: usize,
+        commit: LogIndex,
+        now: Millis,
+    ) -> u64 {
         self.sequence += 1;
+        self.sent_at = now;
         self.commit_sent = commit;
         match &mut self.state {
             State::Probe { waiting_for } => *waiting_for = Some(self.sequence),

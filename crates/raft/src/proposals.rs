@@ -79,8 +79,11 @@ impl Proposals {
 
     pub(crate) fn take_overdue(&mut self, now: Millis) -> Vec<RequestId> {
         let mut overdue = Vec::new();
-        while self.order.front().is_some_and(|&(deadline, _)| deadline <= now) {
-            let (_, request) = self.order.pop_front().expect("just seen");
+        // Those that have ended since go too, or the queue would grow for as long as a timeout is.
+        while let Some(&(deadline, request)) = self.order.front()
+            && (deadline <= now || !self.contains(request))
+        {
+            self.order.pop_front();
             if self.remove(request) {
                 overdue.push(request);
             }

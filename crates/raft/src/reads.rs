@@ -105,8 +105,11 @@ impl PendingReads {
 
     pub(crate) fn take_overdue(&mut self, now: Millis) -> Vec<ReadId> {
         let mut overdue = Vec::new();
-        while self.order.front().is_some_and(|&(deadline, _)| deadline <= now) {
-            let (deadline, read) = self.order.pop_front().expect("just seen");
+        // Those that have ended since go too, or the queue would grow for as long as a timeout is.
+        while let Some(&(deadline, read)) = self.order.front()
+            && (deadline <= now || !self.contains(read))
+        {
+            self.order.pop_front();
             if self.deadlines.get(&read) == Some(&deadline) {
                 self.deadlines.remove(&read);
                 overdue.push(read);

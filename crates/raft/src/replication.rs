@@ -88,7 +88,7 @@ impl Node {
 
     /// Sends these entries, which begin at the peer's next one, or none.
     pub(crate) fn send_entries(&mut self, peer: NodeId, entries: Vec<Entry>) {
-        let commit = self.log.commit();
+        let (commit, now) = (self.log.commit(), self.now);
         let Some(progress) = self.progress_of(peer) else { return };
         if matches!(progress.state, State::Snapshot { .. }) {
             return;
@@ -98,7 +98,7 @@ impl Node {
         let bytes = entries.iter().map(Entry::size_bytes).sum();
         let last = entries.last().map_or(before, |entry| entry.id.index);
         let Some(progress) = self.progress_of(peer) else { return };
-        let sequence = progress.sent(last, bytes, commit);
+        let sequence = progress.sent(last, bytes, commit, now);
         let previous = EntryId { term, index: before };
         self.send(peer, Message::AppendRequest { sequence, previous, entries, commit });
     }
@@ -154,7 +154,13 @@ impl Node {
         let news = progress.accepted(matched);
         match &progress.state {
             State::Probe { .. } if pipelined => progress.become_replicate(),
-            State::Snapshot { .. } if progress.matched >= compacted => progress.become_replicate(),
+            State::Snapshot { .. } if progress.matched >= compacted => {
+                if pipelined {
+                    progress.become_replicate();
+                } else {
+                    progress.become_probe(progress.matched.next());
+                }
+            }
             _ => {}
         }
         if news {
@@ -182,9 +188,14 @@ impl Node {
 
     pub(crate) fn handle_heartbeat_response(&mut self, from: NodeId, sequence: u64) {
         let last = self.log.last();
+        let (now, patience_ms) = (self.now, self.config.heartbeat_interval_ms);
         let Some(progress) = self.hear_follower(from) else { return };
         progress.heartbeat_answered = progress.heartbeat_answered.max(sequence);
+        // What was sent just now may well be on its way still, however many heartbeats a busy
+        // leader sends for its reads.
+        let overdue = now.since(progress.sent_at) >= patience_ms;
         let lost = match &mut progress.state {
+            _ if !overdue => false,
             // The probe or its answer may be lost: another one does no harm.
             State::Probe { waiting_for } => {
                 *waiting_for = None;
