@@ -1,0 +1,83 @@
+//! What members of a group do together, told in three ways: golden scripts (one story a file under
+//! `tests/scripts`, its name the claim), the sentences of the Raft paper, and random inputs.
+//!
+//! To write a script: give its first line the claim in English, write commands over a line `---`,
+//! run with `UPDATE_GOLDENFILES=1`, and read what came out before keeping it. All commands are
+//! documented in `verbs.rs`.
+
+/// The members, their disks and their clock: the smallest host that a `Node` can have.
+mod cluster;
+/// One member with its disk, as both survive or do not survive a crash.
+mod member;
+/// Messages on their way, cut links, and messages held back.
+mod network;
+/// How things are printed.
+mod print;
+/// What must hold after every step of every script.
+mod safety;
+/// The commands of the scripts.
+mod verbs;
+
+use std::path::Path;
+
+/// Runs every script of a directory, in the order of their names.
+fn run_scripts(directory: &str) {
+    let path = Path::new("tests/scripts").join(directory);
+    let mut scripts: Vec<_> = std::fs::read_dir(&path)
+        .expect("the directory exists")
+        .map(|entry| entry.expect("the directory can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    scripts.sort();
+    assert!(!scripts.is_empty(), "{} has scripts", path.display());
+    for script in scripts {
+        // Shown when the test fails.
+        println!("{}", script.display());
+        goldenscript::run(&mut verbs::Script::default(), &script).expect("the script runs");
+    }
+}
+
+#[test]
+fn election() {
+    run_scripts("election");
+}
+
+#[test]
+fn replication() {
+    run_scripts("replication");
+}
+
+#[test]
+fn persistence() {
+    run_scripts("persistence");
+}
+
+#[test]
+fn snapshot() {
+    run_scripts("snapshot");
+}
+
+#[test]
+fn read() {
+    run_scripts("read");
+}
+
+#[test]
+fn transfer() {
+    run_scripts("transfer");
+}
+
+#[test]
+fn proposal() {
+    run_scripts("proposal");
+}
+
+#[test]
+fn restart() {
+    run_scripts("restart");
+}
+
+#[test]
+fn plain() {
+    run_scripts("plain");
+}

@@ -1,0 +1,173 @@
+//! How messages, entries and outcomes are printed: compactly, one a line.
+
+use std::fmt::Write as _;
+
+use quorate_raft::{
+    AppendResult, DropReason, Entry, Message, Payload, Persist, Proposal, ProposalOutcome,
+    ReadFailure, ReadOutcome, Role, RoleChange, Status,
+};
+
+/// The message's name.
+pub(crate) fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::PreVoteRequest { .. } => "PreVoteRequest",
+        Message::PreVoteResponse { .. } => "PreVoteResponse",
+        Message::VoteRequest { .. } => "VoteRequest",
+        Message::VoteResponse { .. } => "VoteResponse",
+        Message::AppendRequest { .. } => "AppendRequest",
+        Message::AppendResponse { .. } => "AppendResponse",
+        Message::Heartbeat { .. } => "Heartbeat",
+        Message::HeartbeatResponse { .. } => "HeartbeatResponse",
+        Message::InstallSnapshot { .. } => "InstallSnapshot",
+        Message::SnapshotResponse { .. } => "SnapshotResponse",
+        Message::ReadRequest { .. } => "ReadRequest",
+        Message::ReadResponse { .. } => "ReadResponse",
+        Message::Forward { .. } => "Forward",
+        Message::ForwardRefused { .. } => "ForwardRefused",
+        Message::TimeoutNow => "TimeoutNow",
+    }
+}
+
+pub(crate) fn message(message: &Message) -> String {
+    let name = kind(message);
+    let answer = |granted: &bool| if *granted { "granted" } else { "refused" };
+    match message {
+        Message::PreVoteRequest { campaign_term, last } => {
+            format!("{name} term={campaign_term} last={last}")
+        }
+        Message::PreVoteResponse { campaign_term, granted } => {
+            format!("{name} term={campaign_term} {}", answer(granted))
+        }
+        Message::VoteRequest { last, transfer } => {
+            format!("{name} last={last}{}", if *transfer { " transfer" } else { "" })
+        }
+        Message::VoteResponse { granted } => format!("{name} {}", answer(granted)),
+        Message::AppendRequest { sequence, previous, entries: list, commit } => {
+            format!("{name} #{sequence} previous={previous} [{}] commit={commit}", entries(list))
+        }
+        Message::AppendResponse { sequence, result } => match result {
+            AppendResult::Accepted { matched } => format!("{name} #{sequence} matched={matched}"),
+            AppendResult::Rejected { previous, hint } => {
+                format!("{name} #{sequence} rejected previous={previous} hint={hint}")
+            }
+        },
+        Message::Heartbeat { sequence, commit } => format!("{name} #{sequence} commit={commit}"),
+        Message::HeartbeatResponse { sequence } => format!("{name} #{sequence}"),
+        Message::InstallSnapshot { snapshot } => format!("{name} last={}", snapshot.last),
+        Message::SnapshotResponse { snapshot, matched } => {
+            format!("{name} last={snapshot} matched={matched}")
+        }
+        Message::ReadRequest { read } => format!("{name} {}", read.0),
+        Message::ReadResponse { read, index } => {
+            let index = index.map_or("none".to_string(), |index| index.to_string());
+            format!("{name} {} index={index}", read.0)
+        }
+        Message::Forward { proposals } => {
+            let data: Vec<_> = proposals.iter().map(proposal).collect();
+            format!("{name} [{}]", data.join(", "))
+        }
+        Message::ForwardRefused { requests, reason } => {
+            format!("{name} {} {}", requests.len(), drop_reason(*reason))
+        }
+        Message::TimeoutNow => name.to_string(),
+    }
+}
+
+fn proposal(proposal: &Proposal) -> String {
+    data(&proposal.data)
+}
+
+/// A command is text in these tests; a long one is given by its length.
+pub(crate) fn data(data: &[u8]) -> String {
+    if data.len() > 16 {
+        format!("<{} bytes>", data.len())
+    } else {
+        String::from_utf8_lossy(data).into_owned()
+    }
+}
+
+pub(crate) fn entry(entry: &Entry) -> String {
+    let id = entry.id;
+    match &entry.payload {
+        Payload::Empty => format!("{id}"),
+        Payload::Command { data: bytes, .. } => format!("{id} {}", data(bytes)),
+        Payload::Configuration(_) => format!("{id} configuration"),
+    }
+}
+
+pub(crate) fn entries(entries: &[Entry]) -> String {
+    entries.iter().map(entry).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) fn write(persist: &Persist) -> String {
+    let mut text = format!("write #{}", persist.write.0);
+    if let Some(hard_state) = persist.hard_state {
+        let _ = write!(text, " term={}", hard_state.term);
+        if let Some(vote) = hard_state.vote {
+            let _ = write!(text, " vote={vote}");
+        }
+    }
+    if let Some(snapshot) = &persist.snapshot {
+        let _ = write!(text, " snapshot={}", snapshot.last);
+    }
+    if !persist.entries.is_empty() {
+        let _ = write!(text, " [{}]", entries(&persist.entries));
+    }
+    text
+}
+
+pub(crate) fn role(change: RoleChange) -> String {
+    match (change.role, change.leader) {
+        (Role::Leader, _) => "leads".to_string(),
+        (Role::Candidate, _) => "is candidate".to_string(),
+        (Role::PreCandidate, _) => "is pre-candidate".to_string(),
+        (Role::Follower, Some(leader)) => format!("follows {leader}"),
+        (Role::Follower, None) => "follows nobody".to_string(),
+    }
+}
+
+pub(crate) fn status(status: &Status) -> String {
+    let vote = status.vote.map_or("none".to_string(), |vote| vote.to_string());
+    format!(
+        "{}@{} {}, vote={vote} last={} durable={} commit={} applied={} compacted={}",
+        status.id,
+        status.role.term,
+        role(status.role),
+        status.last,
+        status.durable,
+        status.commit,
+        status.applied,
+        status.compacted,
+    )
+}
+
+pub(crate) fn proposal_outcome(outcome: ProposalOutcome) -> String {
+    match outcome {
+        ProposalOutcome::Committed(id) => format!("committed as {id}"),
+        ProposalOutcome::Superseded => "superseded".to_string(),
+        ProposalOutcome::Dropped(reason) => format!("dropped, {}", drop_reason(reason)),
+        ProposalOutcome::Unknown => "unknown".to_string(),
+    }
+}
+
+fn drop_reason(reason: DropReason) -> String {
+    match reason {
+        DropReason::NoLeader => "no leader".to_string(),
+        DropReason::Overload => "overload".to_string(),
+        DropReason::Transfer => "transfer".to_string(),
+        DropReason::TooLarge => "too large".to_string(),
+        DropReason::NotLeader { leader: Some(leader) } => format!("not leader, {leader} is"),
+        DropReason::NotLeader { leader: None } => "not leader".to_string(),
+        DropReason::Stopping => "stopping".to_string(),
+    }
+}
+
+pub(crate) fn read_outcome(outcome: ReadOutcome) -> String {
+    match outcome {
+        ReadOutcome::Confirmed(index) => format!("confirmed at {index}"),
+        ReadOutcome::Failed(ReadFailure::NoLeader) => "failed, no leader".to_string(),
+        ReadOutcome::Failed(ReadFailure::LeaderChanged) => "failed, leader changed".to_string(),
+        ReadOutcome::Failed(ReadFailure::TimedOut) => "failed, timed out".to_string(),
+        ReadOutcome::Failed(ReadFailure::Overload) => "failed, overload".to_string(),
+    }
+}

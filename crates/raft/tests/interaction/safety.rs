@@ -1,0 +1,49 @@
+//! What must hold after every step of every script, whatever it tells (paper, figure 3): a script
+//! during which one of these breaks fails, whatever it prints.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Entry, EntryId, LogIndex, NodeId, Role, Term};
+
+use crate::member::Member;
+
+/// What the whole cluster has seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Safety {
+    /// Who led each term, and in which of its lives: a member that forgot its vote and won its own
+    /// term once more is another leader.
+    leaders: BTreeMap<Term, (NodeId, u64)>,
+    /// What was applied at each index, by whoever was first.
+    history: BTreeMap<LogIndex, Entry>,
+}
+
+impl Safety {
+    /// "At most one leader can be elected in a given term."
+    pub(crate) fn check_leader(&mut self, member: &Member) {
+        let Some(node) = &member.node else { return };
+        let role = node.role();
+        if role.role == Role::Leader {
+            let this = (node.id(), member.life);
+            let leader = *self.leaders.entry(role.term).or_insert(this);
+            assert_eq!(leader, this, "election safety: two leaders in term {}", role.term);
+        }
+    }
+
+    /// "If a server has applied a log entry at a given index to its state machine, no other server
+    /// will ever apply a different log entry for the same index."
+    pub(crate) fn check_applied(&mut self, entry: &Entry) {
+        let first = self.history.entry(entry.id.index).or_insert_with(|| entry.clone());
+        assert_eq!(first, entry, "state machine safety at {}", entry.id.index);
+    }
+
+    /// What is committed is on the disks of a majority.
+    pub(crate) fn check_committed(&self, id: EntryId, members: &BTreeMap<NodeId, Member>) {
+        let disks = members.values().filter(|member| member.disk.has(id)).count();
+        assert!(2 * disks > members.len(), "{id} is committed with {disks} disks");
+    }
+
+    /// What was applied up to here.
+    pub(crate) fn history_to(&self, index: LogIndex) -> Vec<Entry> {
+        self.history.range(..=index).map(|(_, entry)| entry.clone()).collect()
+    }
+}

@@ -1,0 +1,579 @@
+//! The commands of the scripts. Members are given by their numbers, times in milliseconds, commands
+//! to the state machine as text.
+
+use std::error::Error;
+use std::str::FromStr;
+
+use goldenscript::Context;
+use quorate_raft::{
+    Config, ElectionTimeout, Entry, EntryId, Envelope, GroupId, HardState, LogIndex, Message,
+    NodeId, Payload, Term,
+};
+
+use crate::cluster::{Cluster, Manual};
+use crate::network::Filter;
+use crate::print;
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// An entry: `index@term`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Id(EntryId);
+
+/// What the host leaves to the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Itself,
+    Script,
+}
+
+impl FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("on or off".to_string()),
+        }
+    }
+}
+
+impl FromStr for By {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Itself),
+            "manual" => Ok(Self::Script),
+            _ => Err("auto or manual".to_string()),
+        }
+    }
+}
+
+impl FromStr for Id {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (index, term) = text.split_once('@').ok_or("index@term")?;
+        let number = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
+        Ok(Self(EntryId::new(number(term)?, number(index)?)))
+    }
+}
+
+#[derive(Debug, goldenscript::Command)]
+pub(crate) enum Verb {
+    /// Starts a cluster; always the first command. `config=plain` takes the paper's policies with
+    /// `heartbeat` and `election` as exact times. What is `manual` waits for its own command.
+    Cluster {
+        #[arg(key)]
+        nodes: u64,
+        #[arg(key)]
+        config: Option<String>,
+        #[arg(key)]
+        leader: Option<u64>,
+        #[arg(key)]
+        election: Option<u64>,
+        #[arg(key)]
+        heartbeat: Option<u64>,
+        #[arg(key)]
+        prevote: Option<Switch>,
+        #[arg(key)]
+        checkquorum: Option<Switch>,
+        #[arg(key)]
+        sticky: Option<Switch>,
+        #[arg(key)]
+        forward: Option<Switch>,
+        #[arg(key)]
+        persist: Option<By>,
+        #[arg(key)]
+        apply: Option<By>,
+        #[arg(key)]
+        load: Option<By>,
+        #[arg(key)]
+        snapshot: Option<By>,
+    },
+    /// Sets a limit of every member, which start anew: `limit append_bytes_max 100`.
+    Limit { name: String, value: u64 },
+    /// From now on the host persists (applies, loads, sends snapshots) at once, or by command.
+    Manual {
+        #[arg(key)]
+        persist: Option<By>,
+        #[arg(key)]
+        apply: Option<By>,
+    },
+    /// Gives a member that is down this term, vote and log, and starts it:
+    /// `disk 1 term=7 log=1/1/4` has three entries.
+    Disk {
+        node: u64,
+        #[arg(key)]
+        term: u64,
+        #[arg(key)]
+        vote: Option<u64>,
+        #[arg(key)]
+        log: Option<String>,
+        #[arg(key)]
+        snapshot: Option<Id>,
+    },
+
+    /// Lets time pass; messages stay on their way.
+    Advance { duration_ms: u64 },
+    /// Lets time pass; messages are delivered at once.
+    Run { duration_ms: u64 },
+    /// Gives a member an exact election timeout, beginning now.
+    Election { node: u64, timeout_ms: u64 },
+
+    /// Stands for election now.
+    Campaign { node: u64 },
+    /// Proposes these commands, all in one batch.
+    Propose { node: u64, commands: Vec<String> },
+    /// Proposes one command of so many bytes.
+    ProposeLarge { node: u64, bytes: usize },
+    /// Asks for linearizable reads, all in one batch.
+    Read { node: u64, reads: Vec<u64> },
+    /// Hands leadership to another member.
+    Transfer { node: u64, to: u64 },
+    /// Hands leadership to whoever is best.
+    HandOver { node: u64 },
+    /// Forgets the log up to an index.
+    Compact { node: u64, index: u64 },
+    /// Reports that a peer cannot be reached.
+    Unreachable { node: u64, peer: u64 },
+    /// Sends the snapshot at this entry, or that on the member's disk.
+    Snapshot { node: u64, to: u64, last: Option<Id> },
+    /// Reports how sending a snapshot ended.
+    SnapshotSent { node: u64, to: u64, delivered: bool },
+
+    /// Acknowledges the oldest writes of a member, all where no count is given.
+    Persist { node: u64, count: Option<usize> },
+    /// A member's disk stops answering: its writes wait.
+    Stall { node: u64 },
+    /// It answers again, everything that waited first.
+    Resume { node: u64 },
+    /// Applies what was handed out.
+    Apply { node: u64 },
+    /// Answers the oldest load, with `fail=true` by nothing.
+    Load {
+        node: u64,
+        #[arg(key, optional)]
+        fail: bool,
+    },
+    /// Ends a member's process: what was not acknowledged is lost.
+    Crash { node: u64 },
+    /// Starts it again from its disk.
+    Restart { node: u64 },
+    /// Replaces a member's disk by an empty one.
+    Wipe { node: u64 },
+
+    /// Delivers the messages that are on their way now.
+    Deliver {
+        #[arg(key)]
+        from: Option<u64>,
+        #[arg(key)]
+        to: Option<u64>,
+        #[arg(key)]
+        kind: Option<String>,
+        #[arg(key)]
+        count: Option<usize>,
+    },
+    /// Loses them.
+    Drop {
+        #[arg(key)]
+        from: Option<u64>,
+        #[arg(key)]
+        to: Option<u64>,
+        #[arg(key)]
+        kind: Option<String>,
+        #[arg(key)]
+        count: Option<usize>,
+    },
+    /// Holds them back under a name.
+    Hold {
+        name: String,
+        #[arg(key)]
+        from: Option<u64>,
+        #[arg(key)]
+        to: Option<u64>,
+        #[arg(key)]
+        kind: Option<String>,
+        #[arg(key)]
+        count: Option<usize>,
+    },
+    /// Keeps copies under a name, to deliver them a second time.
+    Copy {
+        name: String,
+        #[arg(key)]
+        from: Option<u64>,
+        #[arg(key)]
+        to: Option<u64>,
+        #[arg(key)]
+        kind: Option<String>,
+        #[arg(key)]
+        count: Option<usize>,
+    },
+    /// Delivers what is held under a name; as often as wished.
+    Release { name: String },
+    /// Delivers everything until nobody says anything more.
+    Stabilize,
+
+    /// Cuts the links between groups: `partition 1/2 3`.
+    Partition { groups: Vec<String> },
+    /// Cuts one direction.
+    Cut { from: u64, to: u64 },
+    /// Mends all links.
+    Heal,
+
+    /// Delivers an AppendRequest that nobody sent: entries as `7@3/8@3`.
+    ForgeAppend {
+        from: u64,
+        to: u64,
+        #[arg(key)]
+        term: u64,
+        #[arg(key)]
+        previous: Id,
+        #[arg(key)]
+        entries: Option<String>,
+        #[arg(key, optional)]
+        commit: u64,
+    },
+    /// Delivers a Heartbeat that nobody sent.
+    ForgeHeartbeat {
+        from: u64,
+        to: u64,
+        #[arg(key)]
+        term: u64,
+        #[arg(key, optional)]
+        commit: u64,
+    },
+
+    /// Prints the members' status, all where none is given.
+    Status { node: Option<u64> },
+    /// Prints what the members have applied and on disk, all where none is given.
+    State { node: Option<u64> },
+}
+
+/// One script.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    cluster: Cluster,
+}
+
+impl goldenscript::Runner for Script {
+    type Command = Verb;
+
+    fn run(&mut self, verb: &Verb, _: &Context) -> Result<String, Box<dyn Error>> {
+        self.run_verb(verb)?;
+        Ok(std::mem::take(&mut self.cluster.output))
+    }
+}
+
+impl Script {
+    fn run_verb(&mut self, verb: &Verb) -> Result<(), Box<dyn Error>> {
+        let cluster = &mut self.cluster;
+        match verb {
+            Verb::Cluster { .. } => self.start(verb)?,
+            Verb::Limit { name, value } => set_limit(cluster, name, *value)?,
+            Verb::Manual { persist, apply } => {
+                set_manual(&mut cluster.manual.persist, *persist);
+                set_manual(&mut cluster.manual.apply, *apply);
+            }
+            Verb::Disk { node, term, vote, log, snapshot } => {
+                let log = log.as_deref().unwrap_or_default();
+                write_disk(cluster, NodeId(*node), *term, *vote, log, *snapshot)?;
+            }
+            Verb::Advance { duration_ms } => cluster.advance(*duration_ms, false),
+            Verb::Run { duration_ms } => cluster.advance(*duration_ms, true),
+            Verb::Election { node, timeout_ms } => {
+                let timeout = ElectionTimeout::Exact(*timeout_ms);
+                cluster.with(NodeId(*node), |node| node.set_election_timeout(timeout));
+            }
+            Verb::Status { node } => {
+                for id in one_or_all(cluster, *node) {
+                    if let Some(node) = &cluster.members[&id].node {
+                        let line = print::status(&node.status());
+                        cluster.say(&line);
+                    }
+                }
+            }
+            Verb::State { node } => {
+                for id in one_or_all(cluster, *node) {
+                    cluster.print_state(id);
+                }
+            }
+            other => self.run_wish(other)?,
+        }
+        Ok(())
+    }
+
+    fn run_wish(&mut self, verb: &Verb) -> Result<(), Box<dyn Error>> {
+        let cluster = &mut self.cluster;
+        match verb {
+            Verb::Campaign { node } => cluster.with(NodeId(*node), |node| node.campaign()),
+            Verb::Propose { node, commands } => cluster.propose(NodeId(*node), commands),
+            Verb::ProposeLarge { node, bytes } => {
+                cluster.propose(NodeId(*node), &["x".repeat(*bytes)]);
+            }
+            Verb::Read { node, reads } => cluster.read(NodeId(*node), reads),
+            Verb::Transfer { node, to } => {
+                cluster.with(NodeId(*node), |node| node.transfer_leadership(NodeId(*to)));
+            }
+            Verb::HandOver { node } => cluster.with(NodeId(*node), |node| {
+                node.hand_over();
+            }),
+            Verb::Compact { node, index } => cluster.compact(NodeId(*node), LogIndex(*index)),
+            Verb::Unreachable { node, peer } => {
+                cluster.with(NodeId(*node), |node| node.peer_unreachable(NodeId(*peer)));
+            }
+            Verb::Snapshot { node, to, last } => {
+                let mut snapshot = cluster.member(NodeId(*node)).disk.snapshot.clone();
+                snapshot.last = last.map_or(snapshot.last, |id| id.0);
+                cluster.send_snapshot(NodeId(*node), NodeId(*to), snapshot);
+            }
+            Verb::SnapshotSent { node, to, delivered } => {
+                let (to, delivered) = (NodeId(*to), *delivered);
+                cluster.with(NodeId(*node), |node| node.snapshot_sent(to, delivered));
+            }
+            other => self.run_disk(other)?,
+        }
+        Ok(())
+    }
+
+    fn run_disk(&mut self, verb: &Verb) -> Result<(), Box<dyn Error>> {
+        let cluster = &mut self.cluster;
+        match verb {
+            Verb::Persist { node, count } => {
+                for _ in 0..count.unwrap_or(usize::MAX) {
+                    if !cluster.persist_one(NodeId(*node)) {
+                        break;
+                    }
+                }
+            }
+            Verb::Stall { node } => {
+                cluster.stalled.insert(NodeId(*node));
+            }
+            Verb::Resume { node } => {
+                while cluster.persist_one(NodeId(*node)) {}
+                cluster.stalled.remove(&NodeId(*node));
+            }
+            Verb::Apply { node } => cluster.apply(NodeId(*node)),
+            Verb::Load { node, fail } => {
+                if !cluster.load_one(NodeId(*node), *fail) {
+                    return Err("nothing is being loaded".into());
+                }
+            }
+            Verb::Crash { node } => cluster.crash(NodeId(*node)),
+            Verb::Restart { node } => cluster.restart(NodeId(*node)),
+            Verb::Wipe { node } => {
+                let snapshot = cluster.member(NodeId(*node)).disk.snapshot.clone();
+                let voters = snapshot.configuration.voters;
+                cluster.member(NodeId(*node)).disk = crate::member::Disk::of_group(voters);
+            }
+            other => self.run_network(other)?,
+        }
+        Ok(())
+    }
+
+    fn run_network(&mut self, verb: &Verb) -> Result<(), Box<dyn Error>> {
+        let cluster = &mut self.cluster;
+        let network = &mut cluster.network;
+        match verb {
+            Verb::Deliver { from, to, kind, count } => {
+                cluster.deliver(&filter(from, to, kind, count));
+            }
+            Verb::Drop { from, to, kind, count } => {
+                let filter = filter(from, to, kind, count);
+                let dropped = network.take(&filter);
+                let all = filter == Filter::default();
+                assert!(all || !dropped.is_empty(), "there is something to drop");
+            }
+            Verb::Hold { name, from, to, kind, count } => {
+                assert!(
+                    network.hold(name, &filter(from, to, kind, count)) > 0,
+                    "something to hold"
+                );
+            }
+            Verb::Copy { name, from, to, kind, count } => {
+                assert!(
+                    network.copy(name, &filter(from, to, kind, count)) > 0,
+                    "something to copy"
+                );
+            }
+            Verb::Release { name } => cluster.release(name),
+            Verb::Stabilize => cluster.stabilize(),
+            Verb::Partition { groups } => partition(cluster, groups)?,
+            Verb::Cut { from, to } => network.cut(NodeId(*from), NodeId(*to)),
+            Verb::Heal => {
+                for (from, to) in pairs(cluster) {
+                    cluster.network.mend(from, to);
+                }
+            }
+            Verb::ForgeAppend { from, to, term, previous, entries, commit } => {
+                let entries = parse_entries(entries.as_deref().unwrap_or_default())?;
+                let (previous, commit) = (previous.0, LogIndex(*commit));
+                let message = Message::AppendRequest { sequence: 1, previous, entries, commit };
+                forge(cluster, *from, *to, *term, message);
+            }
+            Verb::ForgeHeartbeat { from, to, term, commit } => {
+                let message = Message::Heartbeat { sequence: 1, commit: LogIndex(*commit) };
+                forge(cluster, *from, *to, *term, message);
+            }
+            other => return Err(format!("{other:?} is not run by anyone").into()),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, verb: &Verb) -> Result<(), Box<dyn Error>> {
+        let Verb::Cluster { nodes, config: policy, leader, election, heartbeat, .. } = verb else {
+            return Err("a cluster begins with `cluster`".into());
+        };
+        let Verb::Cluster { prevote, checkquorum, sticky, forward, .. } = verb else {
+            return Err("a cluster begins with `cluster`".into());
+        };
+        let Verb::Cluster { persist, apply, load, snapshot, .. } = verb else {
+            return Err("a cluster begins with `cluster`".into());
+        };
+        let configure = |id| {
+            let mut config = match policy.as_deref() {
+                Some("plain") => {
+                    Config::plain(id, heartbeat.unwrap_or(100), election.unwrap_or(1000))
+                }
+                _ => Config::new(id, 1),
+            };
+            if let Some(election) = election {
+                config.election_timeout = ElectionTimeout::Exact(*election);
+            }
+            config.heartbeat_interval_ms = heartbeat.unwrap_or(config.heartbeat_interval_ms);
+            let set = |policy: &mut bool, switch: &Option<Switch>| {
+                *policy = switch.map_or(*policy, |switch| switch == Switch::On);
+            };
+            set(&mut config.pre_vote, prevote);
+            set(&mut config.check_quorum, checkquorum);
+            set(&mut config.sticky_leader, sticky);
+            set(&mut config.forward_proposals, forward);
+            config
+        };
+        self.cluster = Cluster::new(*nodes, Manual::default(), configure);
+        if let Some(leader) = leader {
+            self.cluster.with(NodeId(*leader), |node| node.campaign());
+            self.cluster.stabilize();
+        }
+        let by_script = |by: &Option<By>| *by == Some(By::Script);
+        self.cluster.manual = Manual {
+            persist: by_script(persist),
+            apply: by_script(apply),
+            load: by_script(load),
+            snapshot: by_script(snapshot),
+        };
+        // How it began is the same in every story.
+        self.cluster.output.clear();
+        Ok(())
+    }
+}
+
+fn set_manual(manual: &mut bool, by: Option<By>) {
+    *manual = by.map_or(*manual, |by| by == By::Script);
+}
+
+fn set_limit(cluster: &mut Cluster, name: &str, value: u64) -> Result<(), Box<dyn Error>> {
+    let size = usize::try_from(value)?;
+    let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
+    for id in ids {
+        let config = &mut cluster.member(id).config;
+        match name {
+            "proposal_timeout_ms" => config.proposal_timeout_ms = value,
+            "read_timeout_ms" => config.read_timeout_ms = value,
+            "snapshot_timeout_ms" => config.snapshot_timeout_ms = value,
+            "command_bytes_max" => config.command_bytes_max = size,
+            "proposals_max" => config.proposals_max = size,
+            "reads_max" => config.reads_max = size,
+            "uncommitted_bytes_max" => config.uncommitted_bytes_max = size,
+            "append_bytes_max" => config.append_bytes_max = size,
+            "inflight_messages_max" => config.inflight_messages_max = size,
+            "inflight_bytes_max" => config.inflight_bytes_max = size,
+            "apply_bytes_max" => config.apply_bytes_max = size,
+            "memory_bytes_max" => config.memory_bytes_max = size,
+            _ => return Err(format!("no such limit: {name}").into()),
+        }
+        cluster.crash(id);
+        cluster.restart(id);
+    }
+    cluster.output.clear();
+    Ok(())
+}
+
+fn write_disk(
+    cluster: &mut Cluster,
+    id: NodeId,
+    term: u64,
+    vote: Option<u64>,
+    log: &str,
+    snapshot: Option<Id>,
+) -> Result<(), Box<dyn Error>> {
+    cluster.crash(id);
+    let disk = &mut cluster.member(id).disk;
+    disk.hard_state = HardState { term: Term(term), vote: vote.map(NodeId) };
+    disk.entries.clear();
+    if let Some(snapshot) = snapshot {
+        disk.snapshot.last = snapshot.0;
+    }
+    for (at, term) in log.split('/').filter(|term| !term.is_empty()).enumerate() {
+        let index = disk.snapshot.last.index.0 + at as u64 + 1;
+        let id = EntryId::new(term.parse()?, index);
+        disk.entries.push(Entry { id, payload: Payload::Empty });
+    }
+    cluster.restart(id);
+    cluster.output.clear();
+    Ok(())
+}
+
+fn parse_entries(text: &str) -> Result<Vec<Entry>, Box<dyn Error>> {
+    let ids = text.split('/').filter(|id| !id.is_empty());
+    let entry = |id: &str| Ok(Entry { id: id.parse::<Id>()?.0, payload: Payload::Empty });
+    ids.map(entry).collect()
+}
+
+fn forge(cluster: &mut Cluster, from: u64, to: u64, term: u64, message: Message) {
+    let (from, to, term) = (NodeId(from), NodeId(to), Term(term));
+    let envelope = Envelope { group: GroupId(0), from, to, term, message };
+    cluster.with(to, |node| node.step(envelope));
+}
+
+fn filter(
+    from: &Option<u64>,
+    to: &Option<u64>,
+    kind: &Option<String>,
+    count: &Option<usize>,
+) -> Filter {
+    Filter { from: *from, to: *to, kind: kind.clone(), count: *count }
+}
+
+fn one_or_all(cluster: &Cluster, node: Option<u64>) -> Vec<NodeId> {
+    node.map_or_else(|| cluster.members.keys().copied().collect(), |node| vec![NodeId(node)])
+}
+
+fn pairs(cluster: &Cluster) -> Vec<(NodeId, NodeId)> {
+    let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
+    ids.iter().flat_map(|&from| ids.iter().map(move |&to| (from, to))).collect()
+}
+
+fn partition(cluster: &mut Cluster, groups: &[String]) -> Result<(), Box<dyn Error>> {
+    let mut group_of = std::collections::BTreeMap::new();
+    for (number, group) in groups.iter().enumerate() {
+        for id in group.split('/') {
+            group_of.insert(NodeId(id.parse()?), number);
+        }
+    }
+    for (from, to) in pairs(cluster) {
+        if group_of.get(&from) == group_of.get(&to) {
+            cluster.network.mend(from, to);
+        } else {
+            cluster.network.cut(from, to);
+        }
+    }
+    Ok(())
+}
