@@ -1,0 +1,207 @@
+//! A cluster of real `quorate server` processes on loopback, and clients of etcd's API.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::interval;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::process::{Process, free_port, quorate};
+
+/// The generated clients of etcd's API.
+#[allow(missing_docs, unreachable_pub, dead_code, clippy::all, reason = "generated")]
+pub(crate) mod proto {
+    pub(crate) mod mvccpb {
+        tonic::include_proto!("mvccpb");
+    }
+    pub(crate) mod etcdserverpb {
+        tonic::include_proto!("etcdserverpb");
+    }
+}
+
+use proto::etcdserverpb::kv_client::KvClient;
+use proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest, StatusResponse};
+use proto::mvccpb::KeyValue;
+
+/// How long a call may take before it counts as unanswered.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a member is asked how it is.
+const POLL: Duration = Duration::from_millis(20);
+/// Keys in one page of a full read.
+const PAGE: i64 = 10_000;
+/// Bytes of one answer.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+struct Member {
+    name: String,
+    client_port: u16,
+    peer_port: u16,
+    channel: Channel,
+    process: Option<Process>,
+}
+
+/// Members, all of them voters, with their data in a directory that goes with the cluster.
+pub(crate) struct Cluster {
+    members: Vec<Member>,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts so many members and waits until one of them leads.
+    pub(crate) async fn start(count: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let members = (0..count).map(|index| {
+            let client_port = free_port();
+            let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{client_port}"))
+                .expect("an address is a URI")
+                .connect_timeout(CALL_TIMEOUT)
+                .timeout(CALL_TIMEOUT)
+                .tcp_nodelay(true);
+            Member {
+                name: format!("m{index}"),
+                client_port,
+                peer_port: free_port(),
+                channel: endpoint.connect_lazy(),
+                process: None,
+            }
+        });
+        let mut cluster = Self { members: members.collect(), directory };
+        (0..count).for_each(|index| cluster.start_member(index));
+        cluster.leader().await;
+        cluster
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The client URLs of all members, as clients take them.
+    pub(crate) fn endpoints(&self) -> String {
+        let url = |member: &Member| format!("http://127.0.0.1:{}", member.client_port);
+        self.members.iter().map(url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts a member, or starts it again on its data.
+    pub(crate) fn start_member(&mut self, index: usize) {
+        let peer = |m: &Member| format!("{}=http://127.0.0.1:{}", m.name, m.peer_port);
+        let all: Vec<String> = self.members.iter().map(peer).collect();
+        let Member { name, client_port, peer_port, .. } = &self.members[index];
+        let client_url = format!("http://127.0.0.1:{client_port}");
+        let peer_url = format!("http://127.0.0.1:{peer_port}");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join(format!("{name}.log")))
+            .expect("a log file");
+        let mut command = quorate();
+        command
+            .arg("server")
+            .args(["--name", name])
+            .arg("--data-dir")
+            .arg(self.directory.path().join(name))
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args(["--initial-cluster", &all.join(",")])
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.members[index].process = Some(Process::start(&mut command));
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.members[index].process = None;
+    }
+
+    /// Which member leads, once those that answer agree on one of themselves.
+    pub(crate) async fn leader(&self) -> usize {
+        let mut pace = interval(POLL);
+        loop {
+            pace.tick().await;
+            let mut ids = Vec::new();
+            for index in 0..self.count() {
+                ids.push(
+                    self.status(index)
+                        .await
+                        .ok()
+                        .and_then(|s| s.header.map(|h| (h.member_id, s.leader))),
+                );
+            }
+            let leaders: Vec<u64> = ids.iter().flatten().map(|&(_, leader)| leader).collect();
+            let first = leaders.first().copied().unwrap_or(0);
+            let agreed = leaders.len() > self.count() / 2 && leaders.iter().all(|&l| l == first);
+            let found = ids.iter().position(|id| id.is_some_and(|(id, _)| id == first));
+            if let (true, Some(index)) = (agreed && first != 0, found) {
+                return index;
+            }
+        }
+    }
+
+    pub(crate) async fn status(&self, index: usize) -> Result<StatusResponse, tonic::Status> {
+        let mut client = MaintenanceClient::new(self.members[index].channel.clone());
+        Ok(client.status(StatusRequest::default()).await?.into_inner())
+    }
+
+    /// A client of one member.
+    pub(crate) fn kv(&self, index: usize) -> KvClient<Channel> {
+        KvClient::new(self.members[index].channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Waits until a member has applied all that the leader had committed at the call.
+    pub(crate) async fn wait_until_caught_up(&self, index: usize) {
+        let leader = self.leader().await;
+        let target = loop {
+            if let Ok(status) = self.status(leader).await {
+                break status.raft_applied_index;
+            }
+        };
+        let mut pace = interval(POLL);
+        while self.status(index).await.map_or(0, |status| status.raft_applied_index) < target {
+            pace.tick().await;
+        }
+    }
+
+    /// Everything that a member holds under `prefix`, read from its own state at one revision.
+    pub(crate) async fn everything(&self, index: usize, prefix: &str) -> Vec<KeyValue> {
+        let mut all: Vec<KeyValue> = Vec::new();
+        let range_end = prefix_end(prefix);
+        let mut key = prefix.as_bytes().to_vec();
+        let mut revision = 0;
+        loop {
+            let request = RangeRequest {
+                key: key.into(),
+                range_end: range_end.clone().into(),
+                limit: PAGE,
+                revision,
+                serializable: true,
+                ..RangeRequest::default()
+            };
+            let response = self.kv(index).range(request).await.expect("a local read").into_inner();
+            revision = response.header.map_or(0, |header| header.revision);
+            all.extend(response.kvs);
+            let Some(last) = all.last().filter(|_| response.more) else { return all };
+            key = [&last.key[..], &[0]].concat();
+        }
+    }
+}
+
+/// Where the keys with this prefix end, as etcd counts.
+pub(crate) fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end
+}
+
+/// A put of a text.
+pub(crate) fn put(key: String, value: String) -> PutRequest {
+    PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() }
+}

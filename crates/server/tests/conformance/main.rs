@@ -1,0 +1,19 @@
+//! What must hold of the real program: real processes on loopback, real clients, real kills. The
+//! quick tests run with all others; those marked `ignored` take minutes or need an idle machine,
+//! and have a command of their own (`cargo xtask`).
+
+/// Three members of the real program.
+mod cluster;
+/// The real etcdctl.
+mod etcdctl;
+/// kill -9 of the leader under load, again and again.
+mod kill_leader;
+/// The program, started and stopped.
+mod process;
+/// The ten scenarios of the RaftNode API, message by message.
+mod raft_node;
+
+/// A number from the environment, for the length of long tests.
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
