@@ -42,10 +42,12 @@ impl MemoryDisk {
         Self { shared: Arc::new(Mutex::new(State::new(seed))) }
     }
 
-    /// A copy of the disk as it is, unsynced data, open handles' files and all; from here on the
-    /// two share nothing.
+    /// A copy of the disk as it is, unsynced data and all; from here on the two share nothing. The
+    /// processes that have files open or locked here are not copied: to the copy they are killed.
     pub fn fork(&self) -> Self {
-        Self { shared: Arc::new(Mutex::new(self.state().clone())) }
+        let mut state = self.state().clone();
+        state.kill();
+        Self { shared: Arc::new(Mutex::new(state)) }
     }
 
     /// The power fails: each unsynced sector, length and name change is kept or lost by the seed,

@@ -239,6 +239,16 @@ mod tests {
         ));
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named_as_such() {
+        let path = Path::new("/dev/full");
+        let file = RealDisk.open(path, OpenOptions::ReadWrite).unwrap();
+        for error in [file.write_at(0, b"a"), file.write_durable_at(0, b"a")] {
+            assert!(matches!(error, Err(DiskError::NoSpace { .. })), "{error:?}");
+        }
+    }
+
     #[test]
     fn a_lock_is_held_until_dropped() {
         let directory = tempfile::tempdir().unwrap();

@@ -15,6 +15,9 @@ use crate::index::{Index, Location};
 use crate::pending::Extent;
 use crate::record::{RecordKind, decode_entry, record_checksum};
 
+/// What an entry costs beside its bytes, so that a limit on bytes limits small entries as well.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
 /// What the writer and its readers share.
 pub(crate) struct Shared {
     pub(crate) index: Index,
@@ -88,7 +91,7 @@ impl WalReader {
             let Some(wanted) = shared.wanted(index) else {
                 return Err(shared.out_of_range(index));
             };
-            bytes_planned += wanted.location.bytes as usize;
+            bytes_planned += ENTRY_OVERHEAD_BYTES + wanted.location.bytes as usize;
             match runs.last_mut() {
                 Some(run) if run.is_continued_by(&wanted.location) => run.push(wanted),
                 _ => {

@@ -13,6 +13,7 @@ use crate::directory::spare_path;
 
 /// A segment's file without a segment's name.
 pub(crate) struct SpareFile {
+    number: u32,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn File>,
     bytes: u32,
@@ -65,11 +66,17 @@ impl Spares {
             Some(spare) => spare,
             None => self.begin(fresh)?,
         };
-        // On an error the file is left alone: it is no part of the log, and is found again, and
-        // filled again, at the next start.
-        let ready = spare.step(self.prepare_bytes)?;
-        self.preparing = Some(spare);
-        Ok(ready)
+        match spare.step(self.prepare_bytes) {
+            Ok(ready) => {
+                self.preparing = Some(spare);
+                Ok(ready)
+            }
+            Err(error) => {
+                // It is no part of the log: it may be filled again, from the beginning.
+                self.used.push(spare.number);
+                Err(error)
+            }
+        }
     }
 
     /// A spare that is ready and has at least so many bytes.
@@ -84,9 +91,10 @@ impl Spares {
     }
 
     fn begin(&mut self, fresh: u32) -> Result<SpareFile, DiskError> {
-        let path = spare_path(&self.directory, self.used.pop().unwrap_or(fresh));
+        let number = self.used.pop().unwrap_or(fresh);
+        let path = spare_path(&self.directory, number);
         let file: Arc<dyn File> = self.disk.open(&path, OpenOptions::Create)?.into();
-        let mut spare = SpareFile { path, file, bytes: 0, zeroed: 0, synced: false };
+        let mut spare = SpareFile { number, path, file, bytes: 0, zeroed: 0, synced: false };
         spare.set_length(self.segment_bytes)?;
         Ok(spare)
     }

@@ -130,6 +130,9 @@ fn a_full_disk_is_named_as_such_and_preparing_meets_it_first() {
     let error = wal.prepare().unwrap_err();
     assert!(matches!(error, WalError::Disk(DiskError::NoSpace { .. })), "{error}");
     wal.append(&[persist(vec![entry(1, 1, b"still taken")])]).unwrap();
+    disk.set_quota(None);
+    while !wal.prepare().unwrap() {}
+    assert_eq!(disk.list(directory()).unwrap().len(), 3, "a lock, a segment and one spare");
 }
 
 #[test]
