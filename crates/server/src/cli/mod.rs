@@ -1,5 +1,6 @@
 //! The command line: what each command is called, and what its exit status says.
 
+mod client;
 mod dev;
 mod raft_node;
 mod server;
@@ -27,6 +28,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Client(client::ClientCommand),
     /// Run a cluster on this machine, to try things out.
     Dev(dev::DevArguments),
     /// Run one node of the RaftNode API.
@@ -51,9 +54,51 @@ pub fn run() -> ExitCode {
         }
     };
     let status = match arguments.command {
+        Command::Client(command) => client::run(command),
         Command::Dev(arguments) => dev::run(arguments),
         Command::RaftNode(arguments) => raft_node::run(arguments),
         Command::Server { flags } => server::run(flags),
     };
     ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn status(arguments: &[&str]) -> Option<u8> {
+        let arguments = std::iter::once("quorate").chain(arguments.iter().copied());
+        match Arguments::try_parse_from(arguments) {
+            Ok(_) => None,
+            Err(error) => Some(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE }),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        assert_eq!(status(&["raft-node", "1", "2,3", "0", "100", "1000"]), None);
+        assert_eq!(status(&["dev", "--members", "1", "--fresh"]), None);
+        assert_eq!(status(&["server", "--name=x", "-h"]), None);
+        assert_eq!(status(&["--help"]), Some(EXIT_DONE));
+        let wrong: [&[&str]; 8] = [
+            &[],
+            &["sever"],
+            &["dev", "--members=0"],
+            &["dev", "--members=10"],
+            &["raft-node", "1", "2,x", "0", "100", "1000"],
+            &["raft-node", "0", "2,3", "0", "100", "1000"],
+            &["raft-node", "1", "2,3", "0", "0", "1000"],
+            &["raft-node", "1", "2,3", "0", "100", "2147483648"],
+        ];
+        for arguments in wrong {
+            assert_eq!(status(arguments), Some(EXIT_USAGE), "{arguments:?}");
+        }
+    }
 }

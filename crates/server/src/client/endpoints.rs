@@ -57,7 +57,7 @@ pub struct Environment<'a> {
     pub read: &'a dyn Fn(&Path) -> Option<String>,
 }
 
-/// Where `quorate dev` records the endpoints that it serves, one a line:
+/// Where `quorate dev` records the endpoints that it serves:
 /// `$XDG_STATE_HOME/quorate/endpoints`, or below `~/.local/state`. `None` without a home.
 pub fn record_path(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
