@@ -1,1 +1,34 @@
-//! A seeded cluster of real replicas on a fake network, clock and disk
+//! A seeded cluster of real replicas and real logs on a fake network, fake clocks and fake disks,
+//! with checkers that watch every step.
+#![forbid(unsafe_code)]
+
+mod checkers;
+mod clients;
+mod counters;
+mod ending;
+mod host;
+mod kv_workload;
+mod member;
+mod nemesis;
+mod network;
+mod options;
+mod rng;
+mod runner;
+mod schedule;
+mod simulation;
+mod storage;
+mod trace;
+mod violation;
+mod workload;
+
+pub use counters::{Counter, CounterKind, Counters};
+pub use kv_workload::{KvAnswer, KvMachine, KvModel, KvOperation, KvWorkload};
+pub use options::{
+    ClientOptions, FaultKind, FaultOptions, HostOptions, Length, NetworkOptions, Options,
+};
+pub use rng::Rng;
+pub use runner::{Comparison, TAIL_LINES, compare_twice, run_seed, run_seed_with_tail, run_seeds};
+pub use simulation::{Report, Simulation};
+pub use trace::{TraceMode, checksum};
+pub use violation::{Checker, Violation};
+pub use workload::{History, OperationId, Outcome, Record, RecordKind, Request, Workload};

@@ -1,0 +1,133 @@
+//! Whatever a member takes for committed is on the disks of a quorum at that moment, those of
+//! members that are down included; and it never changes again, for nobody, in no later life. What
+//! disks have is taken from their acknowledgements: a member that counts too early is found at the
+//! first entry, whether or not anything is lost by it (openraft #1802; d-engine #447).
+
+use quorate_raft::{LogIndex, Status, Term};
+
+use super::recovery::DiskImage;
+use super::{Verdict, majority};
+use crate::violation::{Checker, Violation};
+
+/// A committed entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The entry's term.
+    pub(crate) term: Term,
+    /// The term of the member that first took it for committed: the leader that counted.
+    pub(crate) committed_in: Term,
+}
+
+#[derive(Debug)]
+pub(crate) struct DurableCommit {
+    committed: Vec<Committed>,
+    /// By member: how far its commit index was seen in this life.
+    seen: Vec<u64>,
+    /// By member: the latest term seen, in any life.
+    terms: Vec<Term>,
+}
+
+impl DurableCommit {
+    pub(crate) fn new(members: usize) -> Self {
+        let (seen, terms) = (vec![0; members], vec![Term(0); members]);
+        Self { committed: Vec::new(), seen, terms }
+    }
+
+    /// The entries committed so far, the first of them at index 1.
+    pub(crate) fn committed(&self) -> &[Committed] {
+        &self.committed
+    }
+
+    pub(crate) fn started(&mut self, place: usize) {
+        self.seen[place] = 0;
+        self.terms[place] = Term(0);
+    }
+
+    pub(crate) fn stepped(
+        &mut self,
+        place: usize,
+        status: &Status,
+        term_at: &impl Fn(LogIndex) -> Option<Term>,
+        images: &[DiskImage],
+    ) -> Verdict {
+        let fails = |evidence| Err(Violation::new(Checker::DurableCommit, evidence));
+        let (commit, seen) = (status.commit.0, self.seen[place]);
+        if commit < seen || status.role.term < self.terms[place] {
+            return fails(format!(
+                "{} went back from term {} and commit index {seen} to {} and {commit}",
+                status.id, self.terms[place], status.role.term
+            ));
+        }
+        self.seen[place] = commit;
+        self.terms[place] = status.role.term;
+        for index in seen + 1..=commit {
+            let position = usize::try_from(index - 1).expect("a log fits in memory");
+            let Some(term) = term_at(LogIndex(index)) else {
+                return fails(format!("{} has committed {index}, which it lacks", status.id));
+            };
+            if let Some(known) = self.committed.get(position) {
+                if known.term != term {
+                    return fails(format!(
+                        "{} has committed {index}@{term}, where {index}@{} was committed before",
+                        status.id, known.term
+                    ));
+                }
+                continue;
+            }
+            let holders = images.iter().filter(|image| image.term(index) == Some(term)).count();
+            if holders < majority(images.len()) {
+                return fails(format!(
+                    "{} takes {index}@{term} for committed, but only {holders} of {} disks have it",
+                    status.id,
+                    images.len()
+                ));
+            }
+            self.committed.push(Committed { term, committed_in: status.role.term });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{entry, status, write};
+    use super::*;
+    use quorate_raft::Role;
+
+    fn images(holders: usize) -> Vec<DiskImage> {
+        let mut images = vec![DiskImage::default(); 3];
+        for image in images.iter_mut().take(holders) {
+            image.write(&write(None, &[entry(1, 1, "a")]));
+        }
+        images
+    }
+
+    #[test]
+    fn commitment_without_a_quorum_of_disks_is_found() {
+        let leader = status(1, Role::Leader, 1, 1);
+        let in_log = |_: LogIndex| Some(Term(1));
+        let mut checker = DurableCommit::new(3);
+        assert!(checker.stepped(0, &leader, &in_log, &images(1)).is_err());
+        let mut checker = DurableCommit::new(3);
+        assert_eq!(checker.stepped(0, &leader, &in_log, &images(2)), Ok(()));
+    }
+
+    #[test]
+    fn another_entry_in_a_later_life_is_found() {
+        let mut checker = DurableCommit::new(3);
+        let member = status(1, Role::Leader, 1, 1);
+        assert_eq!(checker.stepped(0, &member, &|_| Some(Term(1)), &images(2)), Ok(()));
+        checker.started(0);
+        let later = status(1, Role::Follower, 2, 1);
+        assert!(checker.stepped(0, &later, &|_| Some(Term(2)), &images(2)).is_err());
+    }
+
+    #[test]
+    fn a_commit_index_that_falls_is_found() {
+        let mut checker = DurableCommit::new(3);
+        let before = status(1, Role::Leader, 1, 1);
+        assert_eq!(checker.stepped(0, &before, &|_| Some(Term(1)), &images(2)), Ok(()));
+        let after = status(1, Role::Leader, 1, 0);
+        assert!(checker.stepped(0, &after, &|_| Some(Term(1)), &images(2)).is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! What a run reached. A fault that is drawn but never strikes, or a path that no seed takes, is a
+//! hole in the test that only counting shows.
+
+use std::fmt;
+
+/// What a counter tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterKind {
+    /// How much was simulated.
+    Work,
+    /// Faults that struck.
+    Fault,
+    /// Paths of the code under test that were taken.
+    Path,
+}
+
+macro_rules! counters {
+    ($($kind:ident $name:ident $text:literal,)*) => {
+        /// Everything that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter {
+            $(#[doc = $text] $name,)*
+        }
+
+        impl Counter {
+            /// All of them, in the order of the enum.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
+
+            /// What it tells.
+            pub fn kind(self) -> CounterKind {
+                match self { $(Self::$name => CounterKind::$kind,)* }
+            }
+
+            /// Its name in the summary.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    Work Seeds "seeds",
+    Work SimulatedMs "simulated milliseconds",
+    Work Operations "client operations",
+    Work OperationsOk "operations that succeeded",
+    Work OperationsFailed "operations that failed without effect",
+    Work OperationsUnknown "operations whose outcome is unknown",
+    Work Messages "messages sent",
+    Work Commits "entries committed",
+    Work Applied "entries applied, on all members",
+    Fault MessagesDropped "messages dropped",
+    Fault MessagesDuplicated "messages duplicated",
+    Fault MessagesReplayed "old messages replayed",
+    Fault MessagesDelayed "messages delayed for long",
+    Fault MessagesBlocked "messages stopped by a partition",
+    Fault PartitionsOfOne "partitions: one member alone",
+    Fault PartitionsOfLeader "partitions: the leader alone",
+    Fault PartitionsOfHalves "partitions: two groups",
+    Fault PartitionsOneWay "partitions: one way only",
+    Fault PartitionsBridged "partitions: two groups and a bridge",
+    Fault LinksFlapped "links cut for a moment",
+    Fault PowerFailures "power failures",
+    Fault ProcessKills "processes killed",
+    Fault CrashesBetweenEffects "crashes between two effects",
+    Fault CrashesInWrites "crashes during a write",
+    Fault Pauses "members paused",
+    Fault WritesStalled "writes stalled",
+    Fault WritesFailed "writes or syncs failed",
+    Fault ClocksDrifting "clocks that drift",
+    Path Restarts "restarts",
+    Path Elections "elections begun",
+    Path LeadersElected "leaders elected",
+    Path StepDowns "leaders that stepped down",
+    Path TransfersAsked "leadership transfers asked for",
+    Path HandOvers "graceful stops",
+    Path CampaignsAsked "campaigns asked for",
+    Path VotesGranted "votes granted",
+    Path AppendsRejected "appends rejected",
+    Path Truncations "logs truncated",
+    Path Loads "loads from disk",
+    Path LoadsInVain "loads of entries that were gone",
+    Path WritesRecovered "unacknowledged writes recovered after a crash",
+    Path WritesLost "unacknowledged writes lost in a crash",
+    Path ProposalsForwarded "proposals forwarded",
+    Path ProposalsSuperseded "proposals superseded",
+    Path ProposalsDropped "proposals dropped",
+    Path ProposalsUnknown "proposals ended as unknown",
+    Path ReadsServed "linearizable reads served",
+    Path ReadsFailed "linearizable reads failed",
+    Path ReadsStale "serializable reads served",
+}
+
+/// How often each thing was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    values: Vec<u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { values: vec![0; Counter::ALL.len()] }
+    }
+}
+
+impl Counters {
+    /// One more.
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// So many more.
+    pub fn add(&mut self, counter: Counter, more: u64) {
+        self.values[counter as usize] += more;
+    }
+
+    /// How many so far.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+
+    /// Adds another run's.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.values.iter_mut().zip(&other.values) {
+            *mine += theirs;
+        }
+    }
+
+    /// The faults and paths that nothing reached.
+    pub fn never_reached(&self) -> Vec<Counter> {
+        let all = Counter::ALL.iter().copied();
+        all.filter(|&counter| counter.kind() != CounterKind::Work && self.value(counter) == 0)
+            .collect()
+    }
+}
+
+/// One counter a line.
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &counter in Counter::ALL {
+            writeln!(f, "  {:>12}  {}", self.value(counter), counter.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_reached_is_named() {
+        let mut counters = Counters::default();
+        counters.count(Counter::Pauses);
+        let missing = counters.never_reached();
+        assert!(!missing.contains(&Counter::Pauses));
+        assert!(missing.contains(&Counter::Loads));
+        assert!(!missing.contains(&Counter::Messages), "work is no path");
+    }
+}

@@ -1,0 +1,342 @@
+//! The host of a member, as the server is one: it hands the replica what waits, carries out what
+//! the replica asks for, writes and applies beside it, and answers clients.
+
+use std::fmt;
+
+use quorate_raft::{
+    Entry, LogIndex, Message, Payload, Persist, Proposal, ProposalEnd, ProposalOutcome, ReadId,
+    RequestId, Role, RoleChange, Term,
+};
+use quorate_replica::{Effect, Event, StateMachine};
+
+use crate::checkers::Verdict;
+use crate::counters::Counter;
+use crate::member::{ApplyItem, Input, Life};
+use crate::schedule::{Occurrence, Place, Task};
+use crate::simulation::{Simulation, id_of, place_of};
+use crate::trace::{Run, Shown};
+use crate::violation::{Checker, Violation};
+use crate::workload::{OperationId, Outcome, Workload};
+
+/// A member that asks so often in a row to be woken at once would keep a processor busy for
+/// nothing.
+const SPINS_MAX: u32 = 1000;
+
+impl<W: Workload> Simulation<W> {
+    /// Something waits for a member; it will run in a moment.
+    pub(crate) fn put_in(&mut self, place: Place, input: Input) {
+        let Some(life) = &mut self.members[place].life else { return };
+        life.inbox.push(input);
+        if !life.run_scheduled {
+            life.run_scheduled = true;
+            let number = life.number;
+            let delay_ms = self.host_rng.between(0, self.options.host.batch_ms_max);
+            self.schedule.after(delay_ms, Occurrence::Member(place, number, Task::Run));
+        }
+    }
+
+    /// The member asked to be woken now.
+    pub(crate) fn wake(&mut self, place: Place) {
+        let now_ms = self.schedule.now_ms();
+        let Some(life) = &mut self.members[place].life else { return };
+        if life.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            life.wake_at_ms = None;
+            self.put_in(place, Input::Event(Event::Tick));
+        }
+    }
+
+    /// Hands the replica everything that waits, and carries out what it asks for.
+    pub(crate) fn run_member(&mut self, place: Place) -> Verdict {
+        let local = self.members[place].clock.local(self.schedule.now_ms());
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        life.run_scheduled = false;
+        let mut proposals = Vec::new();
+        let mut reads = Vec::new();
+        for input in std::mem::take(&mut life.inbox) {
+            match input {
+                Input::Event(event) => life.replica.handle(local, event),
+                Input::Propose(operation, data) => {
+                    life.sequence_last += 1;
+                    let (boot, sequence) = (life.boot, life.sequence_last);
+                    let request = RequestId { member: id_of(place), boot, sequence };
+                    life.proposals.insert(request, operation);
+                    self.history.proposed_as(operation, request);
+                    self.checkers.outcomes.proposed(request);
+                    proposals.push(Proposal { request, data });
+                }
+                Input::Read(operation) => reads.push(operation),
+            }
+        }
+        if !proposals.is_empty() {
+            life.replica.handle(local, Event::Propose(proposals));
+        }
+        if !reads.is_empty() {
+            // One confirmation serves all reads that came before it.
+            life.read_last.0 += 1;
+            let read = life.read_last;
+            life.reads.insert(read, reads);
+            self.checkers.outcomes.read_asked(life.number.0, read);
+            life.replica.handle(local, Event::Read(read));
+        }
+        self.carry_out(place)?;
+        self.look(place)?;
+        self.schedule_wake(place)
+    }
+
+    fn carry_out(&mut self, place: Place) -> Verdict {
+        let crash_after = self.members[place].crash_after_effects.take();
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        let effects = life.replica.take_effects();
+        for (count, effect) in effects.into_iter().enumerate() {
+            if crash_after == Some(count) {
+                self.counters.count(Counter::CrashesBetweenEffects);
+                return self.crash_now(place);
+            }
+            self.carry_out_one(place, effect)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, place: Place, effect: Effect) -> Verdict {
+        match effect {
+            Effect::Send(envelope) => self.send(place, envelope)?,
+            Effect::Persist(persist) => self.queue_write(place, persist)?,
+            Effect::Apply(entries) => self.queue_apply(place, ApplyItem::Entries(entries)),
+            Effect::Load(load) => {
+                self.counters.count(Counter::Loads);
+                self.note(format_args!("{} loads {}..{}", id_of(place), load.from, load.to));
+                let delay_ms = self.host_rng.between(0, self.options.host.load_ms_max);
+                self.schedule_task(place, delay_ms, Task::FinishLoad(load));
+            }
+            Effect::SendSnapshot(to) => {
+                // Nothing compacts a log yet, so nobody can need one.
+                let evidence = format!("{} wants to send {to} a snapshot", id_of(place));
+                return Err(Violation::new(Checker::Fault, evidence));
+            }
+            Effect::EndProposal(end) => self.end_proposal(place, end)?,
+            Effect::ServeRead(read) => {
+                self.counters.count(Counter::ReadsServed);
+                let operations = self.end_read(place, read)?;
+                self.queue_apply(place, ApplyItem::Serve(operations));
+            }
+            Effect::FailRead(read, failure) => {
+                self.counters.count(Counter::ReadsFailed);
+                self.note(format_args!("{} fails read {}: {failure:?}", id_of(place), read.0));
+                for operation in self.end_read(place, read)? {
+                    self.finish(operation, Outcome::Failed, None);
+                }
+            }
+            Effect::RoleChanged(change) => self.role_changed(place, change),
+            Effect::Stop(fault) => {
+                let evidence = format!("{} stops itself: {fault}", id_of(place));
+                return Err(Violation::new(Checker::Fault, evidence));
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, place: Place, envelope: quorate_raft::Envelope) -> Verdict {
+        self.note(format_args!("{} -> {} {}", envelope.from, envelope.to, Shown(&envelope)));
+        self.checkers.sent(place, &envelope)?;
+        match &envelope.message {
+            Message::VoteResponse { granted: true } => self.counters.count(Counter::VotesGranted),
+            Message::AppendResponse {
+                result: quorate_raft::AppendResult::Rejected { .. }, ..
+            } => self.counters.count(Counter::AppendsRejected),
+            Message::Forward { proposals } => {
+                self.counters.add(Counter::ProposalsForwarded, proposals.len() as u64);
+            }
+            _ => {}
+        }
+        let now_ms = self.schedule.now_ms();
+        let link = (place, place_of(envelope.to));
+        for (delay_ms, arriving) in self.network.send(now_ms, link, envelope, &mut self.counters) {
+            self.schedule.after(delay_ms, Occurrence::Deliver(arriving));
+        }
+        Ok(())
+    }
+
+    fn role_changed(&mut self, place: Place, change: RoleChange) {
+        let RoleChange { role, term, leader } = change;
+        let leader = leader.map_or(0, |leader| leader.0);
+        self.note(format_args!("{} is {role:?} of T{term}, leader n{leader}", id_of(place)));
+        let Some(life) = &mut self.members[place].life else { return };
+        let before = std::mem::replace(&mut life.role, role);
+        if before == Role::Leader && role != Role::Leader {
+            self.counters.count(Counter::StepDowns);
+        }
+        match role {
+            Role::Candidate => self.counters.count(Counter::Elections),
+            Role::Leader => self.counters.count(Counter::LeadersElected),
+            Role::Follower | Role::PreCandidate => {}
+        }
+    }
+
+    /// Lets the checkers look at the member.
+    fn look(&mut self, place: Place) -> Verdict {
+        let Some(life) = &self.members[place].life else { return Ok(()) };
+        let status = life.replica.status();
+        let node = life.replica.node();
+        self.checkers.stepped(place, &status, |index: LogIndex| node.term_at(index))
+    }
+
+    fn schedule_wake(&mut self, place: Place) -> Verdict {
+        let now_ms = self.schedule.now_ms();
+        let member = &mut self.members[place];
+        let Some(life) = &mut member.life else { return Ok(()) };
+        let Some(deadline) = life.replica.next_deadline() else { return Ok(()) };
+        let wanted_ms = member.clock.simulated(deadline);
+        life.spins = if wanted_ms <= now_ms { life.spins + 1 } else { 0 };
+        if life.spins > SPINS_MAX {
+            let evidence = format!("{} keeps asking to be woken at once", member.id);
+            return Err(Violation::new(Checker::Liveness, evidence));
+        }
+        let at_ms = wanted_ms.max(now_ms + 1);
+        if life.wake_at_ms.is_none_or(|earlier| at_ms < earlier) {
+            life.wake_at_ms = Some(at_ms);
+            self.schedule_task(place, at_ms - now_ms, Task::Wake);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn schedule_task(&mut self, place: Place, delay_ms: u64, task: Task) {
+        if let Some(life) = &self.members[place].life {
+            self.schedule.after(delay_ms, Occurrence::Member(place, life.number, task));
+        }
+    }
+
+    // ---- Applying
+
+    fn queue_apply(&mut self, place: Place, item: ApplyItem) {
+        let Some(life) = &mut self.members[place].life else { return };
+        life.applies.push_back(item);
+        self.begin_apply(place);
+    }
+
+    fn begin_apply(&mut self, place: Place) {
+        let Some(life) = &mut self.members[place].life else { return };
+        if !life.applying && !life.applies.is_empty() {
+            life.applying = true;
+            let delay_ms = self.host_rng.between(0, self.options.host.apply_ms_max);
+            self.schedule_task(place, delay_ms, Task::FinishApply);
+        }
+    }
+
+    /// Applies some of what waits, and answers whoever waits for it.
+    pub(crate) fn finish_apply(&mut self, place: Place) -> Verdict {
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        life.applying = false;
+        let batch_max = self.options.host.apply_batch_max;
+        match life.applies.pop_front() {
+            Some(ApplyItem::Entries(mut entries)) => {
+                if entries.len() > batch_max {
+                    let rest = entries.split_off(batch_max);
+                    life.applies.push_front(ApplyItem::Entries(rest));
+                }
+                let last = entries.last().map(|entry| entry.id.index);
+                self.note(format_args!("{} applies {}", id_of(place), Run(&entries)));
+                for entry in entries {
+                    self.apply(place, &entry)?;
+                }
+                if let Some(last) = last {
+                    self.put_in(place, Input::Event(Event::Applied(last)));
+                }
+            }
+            Some(ApplyItem::Serve(operations)) => {
+                for operation in operations {
+                    self.serve(place, operation);
+                }
+            }
+            None => {}
+        }
+        self.begin_apply(place);
+        Ok(())
+    }
+
+    fn apply(&mut self, place: Place, entry: &Entry) -> Verdict {
+        self.checkers.state_machine_safety.applied(place, entry)?;
+        self.counters.count(Counter::Applied);
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        let index = entry.id.index;
+        life.applied = index;
+        let mut answered = None;
+        if let Payload::Command { request, data } = &entry.payload {
+            let response = life.machine.apply(index, *request, data);
+            answered = life.proposals.remove(request).map(|operation| (operation, response));
+        }
+        self.checkers.digests.applied(id_of(place), index, life.machine.digest())?;
+        if let Some((operation, response)) = answered {
+            self.finish(operation, Outcome::Ok(response), None);
+        }
+        Ok(())
+    }
+
+    /// Answers a read from the machine as it is.
+    pub(crate) fn serve(&mut self, place: Place, operation: OperationId) {
+        let Some(life) = &self.members[place].life else { return };
+        let asked = &self.history.record(operation).operation;
+        let response = self.workload.read(&life.machine, asked);
+        let applied = life.applied;
+        self.finish(operation, Outcome::Ok(response), Some(applied));
+    }
+
+    // ---- Endings
+
+    fn end_proposal(&mut self, place: Place, end: ProposalEnd) -> Verdict {
+        let ProposalEnd { request, outcome } = end;
+        self.checkers.outcomes.proposal_ended(request, outcome)?;
+        self.note(format_args!("{} ends {}: {outcome:?}", id_of(place), Named(request)));
+        let ended = match outcome {
+            // Applying the entry answers it.
+            ProposalOutcome::Committed(_) => return Ok(()),
+            ProposalOutcome::Superseded => {
+                self.counters.count(Counter::ProposalsSuperseded);
+                Outcome::Failed
+            }
+            ProposalOutcome::Dropped(_) => {
+                self.counters.count(Counter::ProposalsDropped);
+                Outcome::Failed
+            }
+            ProposalOutcome::Unknown => {
+                self.counters.count(Counter::ProposalsUnknown);
+                Outcome::Unknown
+            }
+        };
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        if let Some(operation) = life.proposals.remove(&request) {
+            self.finish(operation, ended, None);
+        }
+        Ok(())
+    }
+
+    fn end_read(&mut self, place: Place, read: ReadId) -> Result<Vec<OperationId>, Violation> {
+        let Some(life) = &mut self.members[place].life else { return Ok(Vec::new()) };
+        self.checkers.outcomes.read_ended(life.number.0, read)?;
+        Ok(life.reads.remove(&read).unwrap_or_default())
+    }
+
+    /// Notes what is to be written, for the checkers.
+    pub(crate) fn watch_write(&mut self, place: Place, persist: &Persist) -> Verdict {
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        let Life { replica, written_to, .. } = life;
+        if let (Some(first), Some(last)) = (persist.entries.first(), persist.entries.last()) {
+            if first.id.index <= *written_to {
+                self.counters.count(Counter::Truncations);
+            }
+            *written_to = last.id.index;
+            let previous = replica.node().term_at(first.id.index.previous());
+            let previous = previous.unwrap_or(Term(0));
+            self.checkers.appended(id_of(place), previous, persist)?;
+        }
+        Ok(())
+    }
+}
+
+/// A request as the trace shows it.
+struct Named(RequestId);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:x}.{}", self.0.member, self.0.boot & 0xFFFF, self.0.sequence)
+    }
+}

@@ -1,0 +1,219 @@
+//! One member as its host sees it: what survives its deaths, and what belongs to one life.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_disk::MemoryDisk;
+use quorate_raft::{Entry, LogIndex, Millis, NodeId, Persist, ReadId, RequestId, Role};
+use quorate_replica::{Event, Replica};
+use quorate_wal::Wal;
+
+use crate::schedule::{LifeNumber, Occurrence};
+use crate::workload::{OperationId, Workload};
+
+/// A member. Its disk and its clock outlive it.
+pub(crate) struct Member<W: Workload> {
+    pub(crate) id: NodeId,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) clock: Clock,
+    pub(crate) life: Option<Life<W>>,
+    /// Frozen; what happens to it meanwhile waits in `pile`.
+    pub(crate) paused: bool,
+    pub(crate) pile: Vec<Occurrence>,
+    /// The next write takes so many milliseconds.
+    pub(crate) stall_next_write_ms: Option<u64>,
+    /// How the next write fails.
+    pub(crate) fail_next_write: Option<WriteFailure>,
+    /// It dies once it has carried out so many effects of the next batch.
+    pub(crate) crash_after_effects: Option<usize>,
+    /// Writes that the last death interrupted: they may be on the disk or not.
+    pub(crate) interrupted: Vec<Persist>,
+}
+
+/// How a write fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteFailure {
+    /// The write itself.
+    Write,
+    /// The sync after it.
+    Sync,
+}
+
+/// A clock that runs evenly, but not necessarily at the right speed, from an origin of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin_ms: u64,
+    /// Local milliseconds in a thousand of simulated time.
+    rate_permille: u64,
+}
+
+/// What belongs to one life of a member.
+pub(crate) struct Life<W: Workload> {
+    pub(crate) number: LifeNumber,
+    pub(crate) replica: Replica,
+    pub(crate) wal: Wal,
+    pub(crate) machine: W::Machine,
+    /// What the machine has applied.
+    pub(crate) applied: LogIndex,
+    /// Tells its requests from those of other lives.
+    pub(crate) boot: u64,
+    pub(crate) sequence_last: u64,
+    pub(crate) read_last: ReadId,
+    pub(crate) inbox: Vec<Input>,
+    pub(crate) run_scheduled: bool,
+    /// When it will be woken next, in simulated time.
+    pub(crate) wake_at_ms: Option<u64>,
+    /// Times in a row that it asked to be woken at once.
+    pub(crate) spins: u32,
+    /// Waiting to be written, and of these the first so many being written.
+    pub(crate) writes: VecDeque<Persist>,
+    pub(crate) writing: Option<Writing>,
+    pub(crate) write_number: u64,
+    pub(crate) applies: VecDeque<ApplyItem>,
+    pub(crate) applying: bool,
+    /// Whose answers wait for a proposal to be applied.
+    pub(crate) proposals: BTreeMap<RequestId, OperationId>,
+    pub(crate) reads: BTreeMap<ReadId, Vec<OperationId>>,
+    /// The role that it last reported.
+    pub(crate) role: Role,
+    /// The last entry that it asked to be written, to tell truncations.
+    pub(crate) written_to: LogIndex,
+}
+
+/// A write under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writing {
+    pub(crate) number: u64,
+    /// How many of the waiting writes it takes along.
+    pub(crate) count: usize,
+}
+
+/// Something that waits for the member.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// For the replica.
+    Event(Event),
+    /// A client's command.
+    Propose(OperationId, std::sync::Arc<[u8]>),
+    /// A client's linearizable read.
+    Read(OperationId),
+}
+
+/// What the machine is to do, in order.
+#[derive(Debug)]
+pub(crate) enum ApplyItem {
+    /// Apply these.
+    Entries(Vec<Entry>),
+    /// Answer these.
+    Serve(Vec<OperationId>),
+}
+
+impl Clock {
+    pub(crate) fn new(origin_ms: u64, rate_permille: u64) -> Self {
+        assert!(rate_permille > 0, "clocks move on");
+        Self { origin_ms, rate_permille }
+    }
+
+    /// What it shows at this simulated time.
+    pub(crate) fn local(self, now_ms: u64) -> Millis {
+        Millis(self.origin_ms + now_ms * self.rate_permille / 1000)
+    }
+
+    /// The first simulated time at which it shows this, at the latest.
+    pub(crate) fn simulated(self, local: Millis) -> u64 {
+        (local.0.saturating_sub(self.origin_ms)).saturating_mul(1000).div_ceil(self.rate_permille)
+    }
+}
+
+impl<W: Workload> Member<W> {
+    pub(crate) fn new(id: NodeId, disk: MemoryDisk, clock: Clock) -> Self {
+        Self {
+            id,
+            disk,
+            clock,
+            life: None,
+            paused: false,
+            pile: Vec::new(),
+            stall_next_write_ms: None,
+            fail_next_write: None,
+            crash_after_effects: None,
+            interrupted: Vec::new(),
+        }
+    }
+
+    /// Whether it is alive and of this life.
+    pub(crate) fn lives(&self, number: LifeNumber) -> bool {
+        self.life.as_ref().is_some_and(|life| life.number == number)
+    }
+
+    /// Whether it is alive and takes itself for the leader.
+    pub(crate) fn leads(&self) -> bool {
+        let leader = self.life.as_ref().and_then(|life| life.replica.node().leader());
+        leader == Some(self.id)
+    }
+}
+
+impl<W: Workload> Life<W> {
+    pub(crate) fn new(
+        number: LifeNumber,
+        boot: u64,
+        replica: Replica,
+        wal: Wal,
+        machine: W::Machine,
+    ) -> Self {
+        let written_to = replica.status().last.index;
+        Self {
+            number,
+            replica,
+            wal,
+            machine,
+            applied: LogIndex(0),
+            boot,
+            sequence_last: 0,
+            read_last: ReadId(0),
+            inbox: Vec::new(),
+            run_scheduled: false,
+            wake_at_ms: None,
+            spins: 0,
+            writes: VecDeque::new(),
+            writing: None,
+            write_number: 0,
+            applies: VecDeque::new(),
+            applying: false,
+            proposals: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            role: Role::Follower,
+            written_to,
+        }
+    }
+
+    /// The operations that it still owes an answer, each with whether it may have had an effect.
+    pub(crate) fn unanswered(&self) -> Vec<(OperationId, bool)> {
+        let inbox = self.inbox.iter().filter_map(|input| match input {
+            Input::Propose(id, _) | Input::Read(id) => Some((*id, false)),
+            Input::Event(_) => None,
+        });
+        let proposals = self.proposals.values().map(|&id| (id, true));
+        let reads = self.reads.values().flatten().map(|&id| (id, false));
+        let served = self.applies.iter().flat_map(|item| match item {
+            ApplyItem::Serve(ids) => ids.as_slice(),
+            ApplyItem::Entries(_) => &[],
+        });
+        inbox.chain(proposals).chain(reads).chain(served.map(|&id| (id, false))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waking_at_a_local_time_is_never_early() {
+        for rate in [900, 1000, 1100] {
+            let clock = Clock::new(17, rate);
+            for local in 17..2000 {
+                let woken = clock.simulated(Millis(local));
+                assert!(clock.local(woken) >= Millis(local), "rate {rate}, local {local}");
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The network between members: it drops, repeats, delays and reorders, keeps old messages for the
+//! whole run and delivers them again, and stops what a partition stops. Raft promises to be safe on
+//! any such network; most of what is known to have gone wrong elsewhere needed no more than this.
+
+use quorate_raft::Envelope;
+
+use crate::counters::{Counter, Counters};
+use crate::options::NetworkOptions;
+use crate::rng::Rng;
+use crate::schedule::Place;
+
+/// Old messages that are kept. When there are more, a random one makes room, so that very old ones
+/// survive.
+const ARCHIVE_MAX: usize = 2000;
+/// One message in so many is kept, per thousand.
+const ARCHIVED_PERMILLE: u64 = 100;
+
+/// The network.
+#[derive(Debug)]
+pub(crate) struct Network {
+    options: NetworkOptions,
+    rng: Rng,
+    members: usize,
+    /// By sender and receiver: whether a partition stops messages.
+    blocked: Vec<bool>,
+    /// By sender and receiver: whether the link itself is cut.
+    cut: Vec<bool>,
+    /// By sender and receiver: when the latest message arrives, where order is kept.
+    latest_ms: Vec<u64>,
+    archive: Vec<Envelope>,
+}
+
+impl Network {
+    pub(crate) fn new(options: NetworkOptions, members: usize, rng: Rng) -> Self {
+        let links = members * members;
+        Self {
+            options,
+            rng,
+            members,
+            blocked: vec![false; links],
+            cut: vec![false; links],
+            latest_ms: vec![0; links],
+            archive: Vec::new(),
+        }
+    }
+
+    fn link(&self, from: Place, to: Place) -> usize {
+        from * self.members + to
+    }
+
+    /// Cuts or mends one direction of a link.
+    pub(crate) fn set_cut(&mut self, from: Place, to: Place, cut: bool) {
+        let link = self.link(from, to);
+        self.cut[link] = cut;
+    }
+
+    /// Stops exactly the messages for which `stops` holds, from now on.
+    pub(crate) fn partition(&mut self, stops: impl Fn(Place, Place) -> bool) {
+        for from in 0..self.members {
+            for to in 0..self.members {
+                let link = self.link(from, to);
+                self.blocked[link] = stops(from, to);
+            }
+        }
+    }
+
+    /// From now on all messages arrive, soon and once. The archive is closed.
+    pub(crate) fn heal(&mut self) {
+        self.options = NetworkOptions::calm();
+        self.partition(|_, _| false);
+        self.cut.fill(false);
+        self.latest_ms.fill(0);
+    }
+
+    /// Whether messages pass now.
+    pub(crate) fn passes(&self, from: Place, to: Place) -> bool {
+        let link = self.link(from, to);
+        !self.blocked[link] && !self.cut[link]
+    }
+
+    /// What becomes of a message: which ones arrive, each after how many milliseconds.
+    pub(crate) fn send(
+        &mut self,
+        now_ms: u64,
+        (from, to): (Place, Place),
+        envelope: Envelope,
+        counters: &mut Counters,
+    ) -> Vec<(u64, Envelope)> {
+        let mut arriving = Vec::new();
+        counters.count(Counter::Messages);
+        self.archive(&envelope);
+        if self.rng.chance(self.options.replay_permille) && !self.archive.is_empty() {
+            counters.count(Counter::MessagesReplayed);
+            let old = self.archive[self.rng.position(self.archive.len())].clone();
+            arriving.push((self.rng.between(0, self.options.delay_ms_max), old));
+        }
+        if !self.passes(from, to) {
+            counters.count(Counter::MessagesBlocked);
+            return arriving;
+        }
+        if self.rng.chance(self.options.drop_permille) {
+            counters.count(Counter::MessagesDropped);
+            return arriving;
+        }
+        if self.rng.chance(self.options.duplicate_permille) {
+            counters.count(Counter::MessagesDuplicated);
+            let delay = self.delay(now_ms, from, to, counters);
+            arriving.push((delay, envelope.clone()));
+        }
+        let delay = self.delay(now_ms, from, to, counters);
+        arriving.push((delay, envelope));
+        arriving
+    }
+
+    fn archive(&mut self, envelope: &Envelope) {
+        if self.options.replay_permille == 0 || !self.rng.chance(ARCHIVED_PERMILLE) {
+            return;
+        }
+        if self.archive.len() < ARCHIVE_MAX {
+            self.archive.push(envelope.clone());
+        } else {
+            let position = self.rng.position(ARCHIVE_MAX);
+            self.archive[position] = envelope.clone();
+        }
+    }
+
+    fn delay(&mut self, now_ms: u64, from: Place, to: Place, counters: &mut Counters) -> u64 {
+        if self.rng.chance(self.options.slow_permille) {
+            counters.count(Counter::MessagesDelayed);
+            return self.rng.between(self.options.delay_ms_max, self.options.slow_ms_max);
+        }
+        let delay = self.rng.between(0, self.options.delay_ms_max);
+        if !self.options.ordered {
+            return delay;
+        }
+        let link = self.link(from, to);
+        let arrives = (now_ms + delay).max(self.latest_ms[link]);
+        self.latest_ms[link] = arrives;
+        arrives - now_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_raft::{GroupId, Message, NodeId, Term};
+
+    fn envelope() -> Envelope {
+        let message = Message::TimeoutNow;
+        Envelope { group: GroupId(0), from: NodeId(1), to: NodeId(2), term: Term(1), message }
+    }
+
+    fn arrivals(options: NetworkOptions, messages: usize) -> (usize, Counters) {
+        let mut network = Network::new(options, 2, Rng::new(1));
+        let mut counters = Counters::default();
+        let count =
+            (0..messages).map(|_| network.send(0, (0, 1), envelope(), &mut counters).len()).sum();
+        (count, counters)
+    }
+
+    #[test]
+    fn calm_networks_deliver_everything_once() {
+        assert_eq!(arrivals(NetworkOptions::calm(), 100).0, 100);
+    }
+
+    #[test]
+    fn messages_are_dropped_duplicated_and_replayed() {
+        let drops = NetworkOptions { drop_permille: 300, ..NetworkOptions::calm() };
+        assert!((600..800).contains(&arrivals(drops, 1000).0));
+        let duplicates = NetworkOptions { duplicate_permille: 300, ..NetworkOptions::calm() };
+        assert!((1200..1400).contains(&arrivals(duplicates, 1000).0));
+        let replays = NetworkOptions { replay_permille: 300, ..NetworkOptions::calm() };
+        let (count, counters) = arrivals(replays, 1000);
+        assert_eq!(count as u64, 1000 + counters.value(Counter::MessagesReplayed));
+        assert!(count > 1200);
+    }
+
+    #[test]
+    fn partitions_stop_one_direction() {
+        let mut network = Network::new(NetworkOptions::calm(), 2, Rng::new(1));
+        network.partition(|from, to| from == 0 && to == 1);
+        assert!(!network.passes(0, 1));
+        assert!(network.passes(1, 0));
+        network.heal();
+        assert!(network.passes(0, 1));
+    }
+}

@@ -1,0 +1,276 @@
+//! What a seed decides before the run begins: how large the cluster is, how it is configured, and
+//! which faults strike how hard. Each seed has only some of the faults (swarm testing, Groce et
+//! al., 2012): with all of them at once, most would be hidden behind the commonest.
+
+use quorate_raft::{Config, ElectionTimeout, NodeId, Replication};
+use quorate_wal::WalConfig;
+
+use crate::rng::Rng;
+
+/// How much a run must do at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Simulated milliseconds with faults.
+    pub duration_ms_min: u64,
+    /// Operations of clients.
+    pub operations_min: usize,
+}
+
+/// A minute and 500 operations.
+impl Default for Length {
+    fn default() -> Self {
+        Self { duration_ms_min: 60_000, operations_min: 500 }
+    }
+}
+
+/// Everything that a run is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed from which all this follows, and the rest of the run.
+    pub seed: u64,
+    /// How much is done.
+    pub length: Length,
+    /// How many members there are, all of them voters.
+    pub members: usize,
+    /// How the core of each is configured, but for its id and seed.
+    pub raft: Config,
+    /// The log's limits.
+    pub wal: WalConfig,
+    /// What the network does to messages.
+    pub network: NetworkOptions,
+    /// How long a host takes for what it does.
+    pub host: HostOptions,
+    /// What happens to members and links.
+    pub faults: FaultOptions,
+    /// What clients do.
+    pub clients: ClientOptions,
+}
+
+/// What the network does to each message. Rates are per thousand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkOptions {
+    /// Lost.
+    pub drop_permille: u64,
+    /// Delivered twice.
+    pub duplicate_permille: u64,
+    /// Accompanied by some message of the past, however old.
+    pub replay_permille: u64,
+    /// The delay of most messages, in milliseconds.
+    pub delay_ms_max: u64,
+    /// Delayed for long.
+    pub slow_permille: u64,
+    /// How long at most, in milliseconds.
+    pub slow_ms_max: u64,
+    /// Messages of a link keep their order, as on a TCP connection, unless slow or replayed.
+    pub ordered: bool,
+}
+
+/// How long a host takes, in milliseconds, and how much it does at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostOptions {
+    /// From the first event that wakes it until it takes the effects of all of them.
+    pub batch_ms_max: u64,
+    /// One write with its sync.
+    pub write_ms_max: u64,
+    /// Writes that one sync takes along.
+    pub write_batch_max: usize,
+    /// One batch of entries applied.
+    pub apply_ms_max: u64,
+    /// Entries that are reported as applied at once.
+    pub apply_batch_max: usize,
+    /// One load from the log.
+    pub load_ms_max: u64,
+    /// How far clocks run too fast or too slow, per thousand.
+    pub drift_permille_max: u64,
+}
+
+/// A kind of fault that strikes now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Some partition; heals after a while.
+    Partition,
+    /// One link is cut for a moment.
+    Flap,
+    /// The power fails: unsynced writes are lost or torn.
+    PowerFailure,
+    /// The process is killed; the system goes on.
+    Kill,
+    /// The process dies between two effects.
+    CrashBetweenEffects,
+    /// The process is frozen for a while.
+    Pause,
+    /// The next write takes 1 to 60 seconds.
+    StallWrite,
+    /// The next write or sync fails.
+    FailWrite,
+    /// Leadership is handed to somebody.
+    Transfer,
+    /// Somebody stands for election out of turn.
+    Campaign,
+    /// A member stops gracefully.
+    HandOver,
+}
+
+/// What happens to members and links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultOptions {
+    /// The kinds that this seed has.
+    pub kinds: Vec<FaultKind>,
+    /// Milliseconds between two faults, on average.
+    pub interval_ms: u64,
+    /// Milliseconds that a partition, a pause or the time before a restart lasts at most.
+    pub outage_ms_max: u64,
+    /// Faults prefer the leader, so many times in a thousand.
+    pub leader_permille: u64,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// How many there are, each with one operation at a time.
+    pub count: usize,
+    /// Milliseconds between an answer and the next operation.
+    pub think_ms_max: u64,
+    /// Milliseconds after which a client gives an operation up.
+    pub timeout_ms: u64,
+}
+
+const ALL_FAULTS: [FaultKind; 11] = [
+    FaultKind::Partition,
+    FaultKind::Flap,
+    FaultKind::PowerFailure,
+    FaultKind::Kill,
+    FaultKind::CrashBetweenEffects,
+    FaultKind::Pause,
+    FaultKind::StallWrite,
+    FaultKind::FailWrite,
+    FaultKind::Transfer,
+    FaultKind::Campaign,
+    FaultKind::HandOver,
+];
+
+impl Options {
+    /// What the seed decides.
+    pub fn draw(seed: u64, length: Length) -> Self {
+        let mut rng = Rng::new(seed);
+        let members = rng.pick(&[3, 3, 3, 3, 3, 5, 5, 5, 4, 2, 1]);
+        let raft = draw_raft(&mut rng);
+        let election_ms = raft.election_timeout.minimum_ms();
+        Self {
+            seed,
+            length,
+            members,
+            network: draw_network(&mut rng, election_ms),
+            host: draw_host(&mut rng, election_ms),
+            faults: draw_faults(&mut rng, election_ms),
+            clients: ClientOptions {
+                count: rng.position(6) + 3,
+                think_ms_max: rng.pick(&[100, 200, 400]),
+                timeout_ms: rng.pick(&[1000, 5000, 20_000]),
+            },
+            wal: WalConfig {
+                segment_bytes: rng.pick(&[1 << 16, 1 << 18, 1 << 20]),
+                batch_bytes_max: rng.pick(&[1, 4096, 8 << 20]),
+                prepare_bytes: 1 << 16,
+                ..WalConfig::default()
+            },
+            raft,
+        }
+    }
+
+    /// The same cluster without any fault, for a first look.
+    pub fn without_faults(mut self) -> Self {
+        self.faults.kinds.clear();
+        self.network = NetworkOptions::calm();
+        self.host.drift_permille_max = 0;
+        self
+    }
+}
+
+impl NetworkOptions {
+    /// A network that only takes a moment.
+    pub fn calm() -> Self {
+        Self {
+            drop_permille: 0,
+            duplicate_permille: 0,
+            replay_permille: 0,
+            delay_ms_max: 2,
+            slow_permille: 0,
+            slow_ms_max: 0,
+            ordered: true,
+        }
+    }
+}
+
+/// A rate that is 0 in half of the seeds.
+fn rate(rng: &mut Rng, permille_max: u64) -> u64 {
+    if rng.chance(500) { 0 } else { rng.between(1, permille_max) }
+}
+
+/// Limits so small that they bind in some seeds, and the defaults in others.
+fn draw_raft(rng: &mut Rng) -> Config {
+    let election_ms = rng.pick(&[100, 300, 1000]);
+    let mut config = Config::new(NodeId(0), 0);
+    config.election_timeout = ElectionTimeout::Randomized(election_ms);
+    config.heartbeat_interval_ms = (election_ms / rng.between(3, 10)).max(1);
+    config.proposal_timeout_ms = rng.pick(&[1000, 7000]);
+    config.read_timeout_ms = rng.pick(&[1000, 7000]);
+    config.append_bytes_max = rng.pick(&[1, 500, 4096, 1 << 20]);
+    config.inflight_messages_max = rng.pick(&[1, 2, 8, 256]);
+    config.inflight_bytes_max = rng.pick(&[1, 4096, 16 << 20]);
+    config.apply_bytes_max = rng.pick(&[2048, 1 << 14, 8 << 20]);
+    config.memory_bytes_max = rng.pick(&[0, 1024, 1 << 16, 32 << 20]);
+    config.uncommitted_bytes_max = rng.pick(&[1024, 1 << 16, 64 << 20]);
+    config.proposals_max = rng.pick(&[3, 16_384]);
+    config.reads_max = rng.pick(&[3, 16_384]);
+    config.end_proposals_with_leadership = rng.chance(200);
+    config.forward_proposals = !rng.chance(100);
+    if rng.chance(100) {
+        config.replication = Replication::OnHeartbeat;
+    }
+    // The three safeguards are meant to be used together; without them Raft must still be safe.
+    if rng.chance(150) {
+        config.pre_vote = rng.chance(500);
+        config.check_quorum = rng.chance(500);
+        config.sticky_leader = config.check_quorum && rng.chance(500);
+    }
+    if rng.chance(50) {
+        config.entry_on_election = false;
+    }
+    config
+}
+
+fn draw_network(rng: &mut Rng, election_ms: u64) -> NetworkOptions {
+    NetworkOptions {
+        drop_permille: rate(rng, 300),
+        duplicate_permille: rate(rng, 100),
+        replay_permille: rate(rng, 20),
+        delay_ms_max: rng.pick(&[1, 5, election_ms / 5]),
+        slow_permille: rate(rng, 20),
+        slow_ms_max: election_ms * 10,
+        ordered: rng.chance(400),
+    }
+}
+
+fn draw_host(rng: &mut Rng, election_ms: u64) -> HostOptions {
+    HostOptions {
+        batch_ms_max: rng.pick(&[0, 0, 1, 5]),
+        write_ms_max: rng.pick(&[0, 2, 10, election_ms / 4]),
+        write_batch_max: rng.pick(&[1, 4, 1000]),
+        apply_ms_max: rng.pick(&[0, 1, 20]),
+        apply_batch_max: rng.pick(&[3, 1000]),
+        load_ms_max: rng.pick(&[0, 2, 20]),
+        drift_permille_max: rng.pick(&[0, 0, 100]),
+    }
+}
+
+fn draw_faults(rng: &mut Rng, election_ms: u64) -> FaultOptions {
+    let share = rng.pick(&[0, 200, 500, 1000]);
+    let kinds = ALL_FAULTS.into_iter().filter(|_| rng.chance(share)).collect();
+    FaultOptions {
+        kinds,
+        interval_ms: rng.pick(&[election_ms, election_ms * 3, election_ms * 10]),
+        outage_ms_max: rng.pick(&[election_ms / 2, election_ms * 3, election_ms * 12]),
+        leader_permille: rng.pick(&[0, 500, 900]),
+    }
+}

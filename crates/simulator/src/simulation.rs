@@ -1,0 +1,239 @@
+//! The run: one thread, one queue, one clock. Everything that happens is taken off the queue in
+//! order, and whatever it brings about is put back on it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use quorate_disk::MemoryDisk;
+use quorate_raft::{Envelope, NodeId};
+
+use crate::checkers::{Checkers, Verdict, check_linearizability};
+use crate::clients::Client;
+use crate::counters::{Counter, Counters};
+use crate::member::{Clock, Input, Member};
+use crate::network::Network;
+use crate::options::Options;
+use crate::rng::Rng;
+use crate::schedule::{LifeNumber, Occurrence, Place, Schedule, Task};
+use crate::trace::{Shown, Trace, TraceMode};
+use crate::violation::{Checker, Violation};
+use crate::workload::{History, Workload};
+
+/// A cluster and the world around it.
+///
+/// Invariants:
+/// - nothing depends on anything but the options: same options, same run.
+/// - whatever belongs to a life of a member names it, and comes to nothing once that has ended.
+pub struct Simulation<W: Workload> {
+    pub(crate) options: Options,
+    pub(crate) workload: W,
+    pub(crate) schedule: Schedule,
+    pub(crate) network: Network,
+    pub(crate) members: Vec<Member<W>>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) history: History<W::Operation, W::Response>,
+    pub(crate) checkers: Checkers,
+    pub(crate) counters: Counters,
+    pub(crate) trace: Trace,
+    /// How long hosts take.
+    pub(crate) host_rng: Rng,
+    /// What goes wrong.
+    pub(crate) fault_rng: Rng,
+    /// What clients ask for.
+    pub(crate) client_rng: Rng,
+    pub(crate) life_last: LifeNumber,
+    pub(crate) partition_last: u64,
+    /// The faults are over.
+    pub(crate) healed: bool,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The broken promise, where there is one.
+    pub violation: Option<Violation>,
+    /// When it was noticed, or when the run ended, in simulated milliseconds.
+    pub ended_at_ms: u64,
+    /// What was reached.
+    pub counters: Counters,
+    /// The lines of the trace that were kept.
+    pub trace: Vec<String>,
+}
+
+impl<W: Workload> Simulation<W> {
+    /// A cluster that has not been started yet.
+    pub fn new(options: Options, workload: W, trace: TraceMode) -> Self {
+        // Not the numbers from which the options were drawn.
+        let mut rng = Rng::new(options.seed ^ 0x5EED_0000_0000_0000);
+        let network = Network::new(options.network.clone(), options.members, rng.split());
+        let mut host_rng = rng.split();
+        let drift = options.host.drift_permille_max;
+        let members = (1..=options.members as u64).map(|id| {
+            let disk = MemoryDisk::new(rng.number());
+            let rate_permille = host_rng.between(1000 - drift, 1000 + drift);
+            let clock = Clock::new(host_rng.below(10_000), rate_permille);
+            Member::new(NodeId(id), disk, clock)
+        });
+        let members: Vec<_> = members.collect();
+        Self {
+            workload,
+            schedule: Schedule::default(),
+            network,
+            clients: (0..options.clients.count).map(|_| Client::default()).collect(),
+            history: History::default(),
+            checkers: Checkers::new(options.members),
+            counters: Counters::default(),
+            trace: Trace::new(trace),
+            host_rng,
+            fault_rng: rng.split(),
+            client_rng: rng.split(),
+            life_last: LifeNumber(0),
+            partition_last: 0,
+            healed: false,
+            members,
+            options,
+        }
+    }
+
+    /// Runs it to its end, and says what came of it.
+    pub fn run(mut self) -> Report {
+        // A failed assertion of the code under test is a finding like any other, and its story is
+        // worth keeping.
+        let verdict = catch_unwind(AssertUnwindSafe(|| self.run_all())).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Violation::new(Checker::Panic, text.unwrap_or("a panic without a text")))
+        });
+        let now_ms = self.schedule.now_ms();
+        if let Err(violation) = &verdict {
+            self.note(format_args!("VIOLATION {violation}"));
+        }
+        self.counters.count(Counter::Seeds);
+        self.counters.add(Counter::SimulatedMs, now_ms);
+        self.counters.add(Counter::Commits, self.checkers.committed() as u64);
+        self.count_outcomes();
+        Report {
+            seed: self.options.seed,
+            violation: verdict.err(),
+            ended_at_ms: now_ms,
+            counters: self.counters,
+            trace: self.trace.into_lines(),
+        }
+    }
+
+    fn run_all(&mut self) -> Verdict {
+        self.begin()?;
+        self.run_with_faults()?;
+        self.run_healed()?;
+        self.checkers.outcomes.check(&self.checkers.state_machine_safety)?;
+        let applied = self.checkers.state_machine_safety.entries();
+        check_linearizability::<W>(&self.history, applied)
+    }
+
+    fn begin(&mut self) -> Verdict {
+        self.trace.line(format_args!("{:?}", self.options));
+        if self.options.host.drift_permille_max > 0 {
+            self.counters.count(Counter::ClocksDrifting);
+        }
+        for place in 0..self.members.len() {
+            self.create(place)?;
+            self.start(place)?;
+        }
+        for client in 0..self.clients.len() {
+            self.schedule.after(0, Occurrence::Client(client));
+        }
+        if !self.options.faults.kinds.is_empty() {
+            self.schedule_fault();
+        }
+        Ok(())
+    }
+
+    fn run_with_faults(&mut self) -> Verdict {
+        /// However slow the clients are, a run ends.
+        const DURATION_MAX: u64 = 20;
+        let length = self.options.length;
+        let limit_ms = length.duration_ms_min * DURATION_MAX;
+        self.run_until(limit_ms, |simulation| {
+            simulation.schedule.now_ms() >= length.duration_ms_min
+                && simulation.history.records().len() >= length.operations_min
+        })
+        .map(|_| ())
+    }
+
+    /// Lets things happen until `done`, or until the limit. Returns whether it is done.
+    pub(crate) fn run_until(
+        &mut self,
+        limit_ms: u64,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<bool, Violation> {
+        while !done(self) {
+            let Some(occurrence) = self.schedule.next(limit_ms) else { return Ok(done(self)) };
+            self.trace.set_time(self.schedule.now_ms());
+            self.happen(occurrence)?;
+        }
+        Ok(true)
+    }
+
+    fn happen(&mut self, occurrence: Occurrence) -> Verdict {
+        match occurrence {
+            Occurrence::Deliver(envelope) => self.deliver(envelope),
+            Occurrence::Member(place, life, task) => return self.perform(place, life, task),
+            Occurrence::Start(place) => return self.start(place),
+            Occurrence::Resume(place) => self.resume(place),
+            Occurrence::Client(client) => self.next_operation(client),
+            Occurrence::GiveUp(operation) => self.give_up(operation),
+            Occurrence::Fault => self.strike()?,
+            Occurrence::Heal(number) => self.heal_partition(number),
+            Occurrence::Reconnect(from, to) => self.reconnect(from, to),
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, place: Place, life: LifeNumber, task: Task) -> Verdict {
+        if !self.members[place].lives(life) {
+            return Ok(());
+        }
+        if self.members[place].paused {
+            self.members[place].pile.push(Occurrence::Member(place, life, task));
+            return Ok(());
+        }
+        match task {
+            Task::Run => self.run_member(place),
+            Task::Wake => {
+                self.wake(place);
+                Ok(())
+            }
+            Task::FinishWrite { number } => self.finish_write(place, number),
+            Task::FinishApply => self.finish_apply(place),
+            Task::FinishLoad(load) => self.finish_load(place, load),
+            Task::Exit => self.exit(place),
+        }
+    }
+
+    /// A message arrives, unless a partition has come up meanwhile or nobody is there.
+    fn deliver(&mut self, envelope: Envelope) {
+        let (from, to) = (place_of(envelope.from), place_of(envelope.to));
+        if !self.network.passes(from, to) {
+            self.counters.count(Counter::MessagesBlocked);
+            return;
+        }
+        self.note(format_args!("{} <- {} {}", envelope.to, envelope.from, Shown(&envelope)));
+        self.put_in(to, Input::Event(quorate_replica::Event::Peer(envelope)));
+    }
+
+    /// Adds a line to the trace.
+    pub(crate) fn note(&mut self, line: fmt::Arguments<'_>) {
+        self.trace.line(line);
+    }
+}
+
+/// Members are numbered from 1, places from 0.
+pub(crate) fn place_of(id: NodeId) -> Place {
+    usize::try_from(id.0 - 1).expect("a member of the cluster")
+}
+
+pub(crate) fn id_of(place: Place) -> NodeId {
+    NodeId(place as u64 + 1)
+}
