@@ -182,3 +182,40 @@ fn decode_nodes(cursor: &mut Cursor<'_>) -> Result<BTreeSet<NodeId>, DecodeError
     }
     Ok(nodes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_comes_back_as_it_was() {
+        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+        let member = |incarnation, context: &[u8]| Member { incarnation, context: context.into() };
+        let configuration = Configuration {
+            voters: nodes(&[1, 2, 3]),
+            outgoing: nodes(&[1, u64::MAX]),
+            learners: nodes(&[9]),
+            members: [(NodeId(1), member(5, b"name=a")), (NodeId(9), member(u64::MAX, b""))].into(),
+        };
+        let snapshot = SnapshotMeta { last: EntryId::new(3, 4), configuration };
+        let base = Base { snapshot, last: EntryId::new(5, 6) };
+        let mut bytes = Vec::new();
+        encode_base(&base, &mut bytes);
+        assert_eq!(decode_base(EntryId::new(3, 4), &bytes), Ok(base));
+        for length in 0..bytes.len() {
+            let cut = decode_base(EntryId::new(3, 4), &bytes[..length]);
+            assert_eq!(cut, Err(DecodeError::Truncated));
+        }
+    }
+
+    #[test]
+    fn a_record_checksum_is_of_the_entry_and_nothing_else() {
+        let id = EntryId::new(2, 3);
+        let sum = |kind, group, id, bytes| record_checksum(kind, GroupId(group), id, bytes);
+        let entry = sum(RecordKind::Entry, 0, id, b"a");
+        assert_ne!(entry, sum(RecordKind::Base, 0, id, b"a"));
+        assert_ne!(entry, sum(RecordKind::Entry, 1, id, b"a"));
+        assert_ne!(entry, sum(RecordKind::Entry, 0, EntryId::new(3, 2), b"a"));
+        assert_ne!(entry, sum(RecordKind::Entry, 0, id, b"b"));
+    }
+}

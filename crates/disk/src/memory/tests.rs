@@ -169,3 +169,27 @@ fn the_same_seed_crashes_the_same_way() {
     assert!((0..8).all(|seed| run(seed) == run(seed)));
     assert!((0..8).any(|seed| run(seed) != run(seed + 1)));
 }
+
+#[test]
+fn a_flipped_bit_is_there_to_stay() {
+    let disk = MemoryDisk::new(1);
+    let _file = synced_file(&disk, "f", 1);
+    disk.flip_bit(Path::new("f"), 7, 1).unwrap();
+    assert_eq!(content(&disk, "f").unwrap()[7], b'a' ^ 2);
+    disk.crash_keeping(&mut |_| false);
+    assert_eq!(content(&disk, "f").unwrap()[7], b'a' ^ 2);
+    assert!(disk.flip_bit(Path::new("f"), SECTOR as u64, 0).is_err());
+}
+
+#[test]
+fn a_copy_shares_nothing_with_what_it_was_made_from() {
+    let disk = MemoryDisk::new(1);
+    let file = synced_file(&disk, "f", 1);
+    let _held = disk.lock(Path::new("lock")).unwrap();
+    let copy = disk.fork();
+    copy.lock(Path::new("lock")).unwrap();
+    file.write_at(0, b"b").unwrap();
+    assert_eq!(content(&copy, "f").unwrap()[0], b'a');
+    copy.remove(Path::new("f")).unwrap();
+    assert_eq!(content(&disk, "f").unwrap()[0], b'b');
+}

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use quorate_disk::MemoryDisk;
-use quorate_raft::{Configuration, GroupId, HardState, NodeId, SnapshotMeta, Term};
+use quorate_raft::{Configuration, GroupId, HardState, LogIndex, NodeId, SnapshotMeta, Term};
 
 use super::*;
 use crate::decode::DecodeError;
@@ -84,6 +84,16 @@ fn a_checkpoint_that_contradicts_the_log_before_it_is_refused() {
     assert_eq!(replayed(vec![vec![entry_batch(1, &[0])]], &[]).map(|_| ()), wrong);
     assert_eq!(replayed(vec![vec![base_batch(5, 4)]], &[]).map(|_| ()), wrong);
     assert_eq!(replayed(vec![vec![]], &[]).map(|_| ()), wrong);
+}
+
+/// A base record may keep entries that no segment has any more.
+#[test]
+fn entries_that_are_kept_and_nowhere_are_missing() {
+    let (from, to) = (LogIndex(3), LogIndex(5));
+    let log = vec![base_batch(0, 5), base_batch(2, 5)];
+    assert_eq!(replayed(vec![log], &[]).map(|_| ()), Err(Damage::SegmentMissing { from, to }));
+    let log = vec![base_batch(0, 5), base_batch(5, 5), entry_batch(6, &[0])];
+    assert_eq!(replayed(vec![log], &[]).unwrap().base(), base(5, 6));
 }
 
 #[test]

@@ -185,6 +185,30 @@ fn the_last_batch_is_cut_where_it_is_torn_and_refused_where_it_is_rotten() {
     assert!(content(&disk, &segment(1))[at - 1024..].iter().all(|&byte| byte == 0));
 }
 
+/// A sector that is rightly all zeros is not one that never arrived.
+#[test]
+fn zeros_that_were_written_do_not_make_a_rotten_batch_a_torn_one() {
+    let disk = MemoryDisk::new(0);
+    create(&disk).append(&[persist(vec![entry(1, 1, &[0; 3000]), entry(1, 2, b"rots")])]).unwrap();
+    let bytes = content(&disk, &segment(1));
+    let at = bytes.windows(4).position(|part| part == b"rots").unwrap();
+    disk.flip_bit(&segment(1), at as u64, 0).unwrap();
+    let error = open(&disk).map(|_| ()).unwrap_err();
+    assert!(matches!(error, WalError::Corrupt { why: Damage::Record { .. }, .. }), "{error}");
+}
+
+#[test]
+fn a_lost_sector_of_a_batch_that_others_follow_is_damage_too() {
+    let (disk, _) = small_log();
+    let body = 8192 + 2 * 4096 + 512;
+    overwrite(&disk, &segment(1), body, &[0; 512]);
+    let error = open(&disk).map(|_| ()).unwrap_err();
+    let WalError::Corrupt { offset, why: Damage::Record { .. }, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(offset as usize, body);
+}
+
 /// Two faults in one batch, in sectors that both arrived: neither copy says any more what the batch
 /// was, but that it was written in full is plain to see.
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorate_disk::{Disk, DiskError, MemoryDisk, OpenOptions, RealDisk};
-use quorate_raft::{EntryId, LogIndex, SnapshotMeta};
+use quorate_raft::{EntryId, LogIndex, Persist, SnapshotMeta};
 use quorate_wal::{FORMAT_VERSION, Identity, Wal, WalConfig, WalError};
 
 use crate::support::{
@@ -186,6 +186,10 @@ fn directories_without_a_log_and_with_somebody_elses_files_are_told_apart() {
     assert!(!Wal::exists(&disk, directory()).unwrap());
     disk.create_directory(directory()).unwrap();
     assert!(matches!(open(&disk), Err(WalError::NoLog { .. })));
+    let almost = directory().join("1.segment");
+    drop(disk.open(&almost, OpenOptions::Create).unwrap());
+    assert!(matches!(open(&disk), Err(WalError::ForeignDirectory { .. })));
+    disk.remove(&almost).unwrap();
     let etcd = directory().join("0000000000000000-0000000000000000.wal");
     drop(disk.open(&etcd, OpenOptions::Create).unwrap());
     let create =
@@ -231,6 +235,8 @@ fn what_does_not_follow_the_log_is_refused() {
     assert!(matches!(compacted, WalError::NotContiguous { after: LogIndex(1), .. }));
     let large = refused(persist(vec![entry(1, 3, &vec![0; config().record_bytes_max + 1])]));
     assert!(matches!(large, WalError::RecordTooLarge { .. }), "{large}");
+    let older = refused(Persist { snapshot: Some(snapshot(0, 0)), ..persist(Vec::new()) });
+    assert!(matches!(older, WalError::NotInLog { .. }), "{older}");
     let disk = MemoryDisk::new(1);
     let error = create(&disk).compact(&snapshot(1, 1)).unwrap_err();
     assert!(matches!(error, WalError::NotInLog { .. }), "{error}");
@@ -271,6 +277,72 @@ fn what_waits_is_written_at_once_up_to_the_limit() {
     let large: Vec<_> =
         (4..8).map(|index| persist(vec![entry(4, index, &vec![0; bytes])])).collect();
     assert_eq!(operations_of(&large), 2);
+}
+
+/// A log over several segments, of which the first four entries each take one.
+fn log_of_segments(disk: &MemoryDisk) -> Wal {
+    let mut wal = create(disk);
+    for index in 1..=4 {
+        wal.append(&[persist(vec![entry(1, index, &[3; 30_000])])]).unwrap();
+    }
+    wal
+}
+
+fn segments(disk: &MemoryDisk) -> usize {
+    let names = disk.list(directory()).unwrap();
+    names.iter().filter(|name| name.ends_with(".segment")).count()
+}
+
+#[test]
+fn a_compaction_and_a_snapshot_from_elsewhere_set_segments_free() {
+    let disk = MemoryDisk::new(1);
+    let mut wal = log_of_segments(&disk);
+    assert_eq!(segments(&disk), 4);
+    wal.compact(&snapshot(1, 2)).unwrap();
+    assert_eq!(segments(&disk), 2);
+    let operations = disk.operations();
+    wal.compact(&snapshot(1, 2)).unwrap();
+    wal.compact(&snapshot(1, 1)).unwrap();
+    assert_eq!(disk.operations(), operations, "the log begins there or later already");
+    let install = Persist { snapshot: Some(snapshot(2, 9)), ..persist(Vec::new()) };
+    wal.append(&[install]).unwrap();
+    assert_eq!(segments(&disk), 1);
+}
+
+/// A crash may keep the removal of the second segment and lose that of the first.
+#[test]
+fn what_an_interrupted_compaction_left_is_removed() {
+    let disk = MemoryDisk::new(1);
+    let mut wal = log_of_segments(&disk);
+    wal.compact(&snapshot(1, 3)).unwrap();
+    drop(wal);
+    drop(disk.open(&directory().join("00000001.segment"), OpenOptions::CreateNew).unwrap());
+    assert_eq!(segments(&disk), 2);
+    let (wal, _) = open(&disk).unwrap();
+    assert_eq!(segments(&disk), 1);
+    assert_eq!(wal.read(LogIndex(4), LogIndex(4), 1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_read_stops_after_the_entry_that_reaches_its_limit() {
+    let disk = MemoryDisk::new(1);
+    let mut wal = create(&disk);
+    wal.append(&[persist((1..=9).map(|index| entry(1, index, &[1; 1000])).collect())]).unwrap();
+    let read = |to, bytes_max| wal.read(LogIndex(2), LogIndex(to), bytes_max).unwrap().len();
+    assert_eq!((read(9, 0), read(9, 1), read(9, 1001), read(9, 2500)), (1, 1, 1, 3));
+    assert_eq!((read(9, usize::MAX), read(4, usize::MAX), read(2, usize::MAX)), (8, 3, 1));
+}
+
+#[test]
+fn a_spare_that_could_not_be_prepared_is_tried_again() {
+    let disk = MemoryDisk::new(1);
+    let mut wal = log_of_segments(&disk);
+    wal.compact(&snapshot(1, 4)).unwrap();
+    let names = disk.list(directory()).unwrap();
+    disk.fail_sync(0);
+    while wal.prepare().is_ok() {}
+    while !wal.prepare().unwrap() {}
+    assert_eq!(disk.list(directory()).unwrap(), names);
 }
 
 #[test]
