@@ -78,7 +78,7 @@ pub(super) enum OutputFormat {
 #[derive(Debug, Args)]
 pub(super) struct GetCommand {
     #[command(flatten)]
-    request: requests::GetArgs,
+    request: requests::GetArguments,
     #[command(flatten)]
     options: ClientOptions,
 }
@@ -86,7 +86,7 @@ pub(super) struct GetCommand {
 #[derive(Debug, Args)]
 pub(super) struct PutCommand {
     #[command(flatten)]
-    request: requests::PutArgs,
+    request: requests::PutArguments,
     #[command(flatten)]
     options: ClientOptions,
 }
@@ -94,7 +94,7 @@ pub(super) struct PutCommand {
 #[derive(Debug, Args)]
 pub(super) struct DelCommand {
     #[command(flatten)]
-    request: requests::DelArgs,
+    request: requests::DelArguments,
     #[command(flatten)]
     options: ClientOptions,
 }
@@ -147,23 +147,29 @@ async fn execute(command: ClientCommand) -> Result<(), ClientError> {
     }
 }
 
-async fn get(args: &requests::GetArgs, options: &ClientOptions) -> Result<(), ClientError> {
+async fn get(
+    arguments: &requests::GetArguments,
+    options: &ClientOptions,
+) -> Result<(), ClientError> {
     let (client, output) = connect(options)?;
-    let response = client.range(&args.to_request()?).await?;
-    output.range(&response, args.shape())?;
-    if args.is_single() && response.count == 0 && args.shape() != requests::Shape::Count {
-        return Err(ClientError::KeyNotFound { key: args.key_text() });
+    let response = client.range(&arguments.to_request()?).await?;
+    output.range(&response, arguments.shape())?;
+    if arguments.is_single() && response.count == 0 && arguments.shape() != requests::Shape::Count {
+        return Err(ClientError::KeyNotFound { key: arguments.key_text() });
     }
     Ok(())
 }
 
-async fn put(args: requests::PutArgs, options: &ClientOptions) -> Result<(), ClientError> {
+async fn put(
+    arguments: requests::PutArguments,
+    options: &ClientOptions,
+) -> Result<(), ClientError> {
     let (client, output) = connect(options)?;
-    let value = match args.value() {
+    let value = match arguments.value() {
         Some(value) => value,
         None => standard_input()?,
     };
-    let response = client.put(args.to_request(value)?).await?;
+    let response = client.put(arguments.to_request(value)?).await?;
     output.put(&response)
 }
 

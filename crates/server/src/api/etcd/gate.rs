@@ -62,14 +62,14 @@ impl Gate {
     /// Replicates the command, and answers what applying it answered. One that certainly never
     /// reached a log, for want of a leader, is proposed again once there is one.
     pub(super) async fn propose(&self, command: &Command) -> Result<Applied, ApiError> {
-        let command = command.encode();
-        if command.len() > self.info.limits.request_bytes_max {
-            return Err(ApiError::RequestTooLarge);
-        }
         let mut patience = self.patience();
         loop {
             patience.note_status();
-            let error = match self.handle.propose(command.clone()).await {
+            let bytes = command.encode();
+            if bytes.len() > self.info.limits.request_bytes_max {
+                return Err(ApiError::RequestTooLarge);
+            }
+            let error = match self.handle.propose(bytes).await {
                 Ok(answer) => return answer.map_err(ApiError::from),
                 Err(error) => ApiError::from(error),
             };
@@ -134,5 +134,67 @@ impl Patience {
                 Err(_elapsed) => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_raft::{EntryId, LogIndex, NodeId, Role, RoleChange, Term};
+
+    fn status(leader: Option<NodeId>) -> Status {
+        Status {
+            id: NodeId(1),
+            role: RoleChange { role: Role::Follower, term: Term(1), leader },
+            vote: None,
+            last: EntryId::default(),
+            durable: LogIndex(0),
+            commit: LogIndex(0),
+            applied: LogIndex(0),
+            compacted: EntryId::default(),
+        }
+    }
+
+    fn patience(limit_ms: u64) -> (watch::Sender<Status>, Patience) {
+        let (sender, status) = watch::channel(status(None));
+        let deadline = Instant::now() + Duration::from_millis(limit_ms);
+        (sender, Patience { status, deadline })
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_want_of_a_leader_is_not_tried_again() {
+        let (sender, mut patience) = patience(60_000);
+        sender.send_replace(status(Some(NodeId(2))));
+        for error in [ApiError::TimedOut, ApiError::TooManyRequests, ApiError::Stopped] {
+            assert_eq!(patience.another_try(error).await, Err(error));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_appears_is_a_reason_to_try_again() {
+        let (sender, mut patience) = patience(60_000);
+        patience.note_status();
+        let elect = async {
+            // Another change without a leader is no reason yet.
+            sender.send_replace(status(None));
+            tokio::task::yield_now().await;
+            sender.send_replace(status(Some(NodeId(2))));
+        };
+        let (waited, ()) = tokio::join!(patience.another_try(ApiError::NoLeader), elect);
+        assert_eq!(waited, Ok(()));
+        assert_eq!(patience.status.borrow().role.leader, Some(NodeId(2)));
+    }
+
+    /// A leader that was known before the attempt failed is not news: it may be the one that failed.
+    #[tokio::test]
+    async fn patience_ends_with_the_error_that_it_began_with() {
+        let (sender, mut patience) = patience(1);
+        sender.send_replace(status(Some(NodeId(2))));
+        patience.note_status();
+        let waited = patience.another_try(ApiError::LeaderChanged).await;
+        assert_eq!(waited, Err(ApiError::LeaderChanged));
+        drop(sender);
+        let waited = patience.another_try(ApiError::NoLeader).await;
+        assert_eq!(waited, Err(ApiError::Stopped));
     }
 }

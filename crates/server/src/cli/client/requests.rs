@@ -26,7 +26,7 @@ pub(super) enum Shape {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct GetArgs {
+pub(super) struct GetArguments {
     /// The key, or where a range of keys begins.
     key: OsString,
     /// Where the range ends; this key is not part of it.
@@ -39,10 +39,10 @@ pub(super) struct GetArgs {
     #[arg(long)]
     from_key: bool,
     /// As of this revision.
-    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     rev: i64,
     /// At most so many keys; 0 is no limit.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
     limit: i64,
     /// By what to sort.
     #[arg(long, value_enum, ignore_case = true)]
@@ -85,7 +85,7 @@ enum Consistency {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PutArgs {
+pub(super) struct PutArguments {
     /// The key.
     key: OsString,
     /// The value; without it, or with -, standard input to its end.
@@ -99,7 +99,7 @@ pub(super) struct PutArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DelArgs {
+pub(super) struct DelArguments {
     /// The key, or where a range of keys begins.
     key: OsString,
     /// Where the range ends; this key is not part of it.
@@ -120,12 +120,12 @@ pub(super) struct DelArgs {
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, disable_help_flag = true, disable_help_subcommand = true)]
 enum Operation {
-    Get(GetArgs),
-    Put(PutArgs),
-    Del(DelArgs),
+    Get(GetArguments),
+    Put(PutArguments),
+    Del(DelArguments),
 }
 
-impl GetArgs {
+impl GetArguments {
     pub(super) fn to_request(&self) -> Result<wire::RangeRequest, ClientError> {
         let (key, range_end) =
             range(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)?;
@@ -159,7 +159,7 @@ impl GetArgs {
         match self {
             Self { count_only: true, .. } => Shape::Count,
             Self { keys_only: true, .. } => Shape::Keys,
-            args if args.is_single() => Shape::Value,
+            arguments if arguments.is_single() => Shape::Value,
             _ => Shape::KeyValues,
         }
     }
@@ -174,7 +174,7 @@ impl GetArgs {
     }
 }
 
-impl PutArgs {
+impl PutArguments {
     /// The value of the command line; `None` where standard input holds it.
     pub(super) fn value(&self) -> Option<Vec<u8>> {
         match &self.value {
@@ -196,7 +196,7 @@ impl PutArgs {
     }
 }
 
-impl DelArgs {
+impl DelArguments {
     pub(super) fn to_request(&self) -> Result<wire::DeleteRangeRequest, ClientError> {
         let (key, range_end) =
             range(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)?;
