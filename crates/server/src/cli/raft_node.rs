@@ -1,9 +1,11 @@
 //! `quorate raft-node`: one node of the RaftNode API.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use thiserror::Error;
 
 use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE};
 use crate::config::LogFormat;
@@ -21,9 +23,8 @@ pub(super) struct RaftNodeArguments {
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     my_port: u16,
     /// The ports at which the nodes are reached, node 0 first, with commas.
-    #[arg(value_name = "PORT0,PORT1,...", value_delimiter = ',', required = true)]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
-    ports: Vec<u16>,
+    #[arg(value_name = "PORT0,PORT1,...")]
+    ports: Ports,
     /// This node's place in the list, from 0.
     node_id: usize,
     /// Milliseconds between heartbeats.
@@ -37,10 +38,32 @@ pub(super) struct RaftNodeArguments {
     data_dir: Option<PathBuf>,
 }
 
+/// A list of ports, as one argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ports(Vec<u16>);
+
+/// A part of the list is no port.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no port: a list of numbers from 1 to 65535 with commas between them is needed")]
+struct PortError(String);
+
+impl FromStr for Ports {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let port = |part: &str| match part.parse() {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(PortError(part.to_owned())),
+        };
+        Ok(Self(text.split(',').map(port).collect::<Result<_, _>>()?))
+    }
+}
+
 /// Runs the node; answers the exit status.
 pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
     let RaftNodeArguments { my_port, ports, node_id, heartbeat_ms, election_timeout_ms, data_dir } =
         arguments;
+    let Ports(ports) = ports;
     if node_id >= ports.len() {
         eprintln!(
             "quorate raft-node: node id {node_id} is outside the list of {} ports: ids count \
