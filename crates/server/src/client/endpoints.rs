@@ -148,13 +148,13 @@ mod tests {
                 found.map(|(_, value)| OsString::from(value))
             })
         };
-        let home = ("HOME", "/home/user");
+        let home = ("HOME", "/people/user");
         let path = |text: &str| Some(PathBuf::from(text));
-        assert_eq!(of(&[home]), path("/home/user/.local/state/quorate/endpoints"));
+        assert_eq!(of(&[home]), path("/people/user/.local/state/quorate/endpoints"));
         assert_eq!(of(&[home, ("XDG_STATE_HOME", "/s")]), path("/s/quorate/endpoints"));
         assert_eq!(
             of(&[home, ("XDG_STATE_HOME", "relative")]),
-            path("/home/user/.local/state/quorate/endpoints")
+            path("/people/user/.local/state/quorate/endpoints")
         );
         assert_eq!(of(&[]), None);
     }

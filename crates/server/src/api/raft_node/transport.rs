@@ -154,3 +154,6 @@ enum CallError {
     #[error("its reply makes no sense: {0}")]
     Reply(#[from] ArgumentError),
 }
+
+#[cfg(test)]
+mod tests;
