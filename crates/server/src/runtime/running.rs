@@ -176,6 +176,14 @@ impl<M: HostedMachine> Running<M> {
     }
 }
 
+/// A member that nobody holds any more stops, so that no error on the way of a start leaves one
+/// behind.
+impl<M: StateMachine> Drop for Running<M> {
+    fn drop(&mut self) {
+        self.handle.shared.stop(StopReason::Asked);
+    }
+}
+
 impl<M: StateMachine> Shared<M> {
     /// Ends all threads. The first reason is kept.
     pub(super) fn stop(&self, reason: StopReason) {
