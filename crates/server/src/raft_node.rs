@@ -49,12 +49,12 @@ type Node = (Running<RaftNodeMachine>, Arc<RaftNodeTransport>);
 ///
 /// # Errors
 /// Why it did not start.
-pub(crate) fn run(options: RaftNodeOptions) -> Result<StopReason, StartError> {
+pub(crate) fn run(options: &RaftNodeOptions) -> Result<StopReason, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let running = runtime.block_on(async {
         let failed = |error| StartError::Listen { url: Url::new(HOST, options.listen_port), error };
         let listener = TcpListener::bind((HOST, options.listen_port)).await.map_err(failed)?;
-        let (running, transport) = start_node(&options)?;
+        let (running, transport) = start_node(options)?;
         serve(&running, &transport, node_id(options.node), listener).await;
         Ok::<_, StartError>(running)
     })?;

@@ -81,7 +81,7 @@ pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
         election_timeout_ms,
         data_directory: data_dir,
     };
-    match raft_node::run(options) {
+    match raft_node::run(&options) {
         Ok(StopReason::Asked) => EXIT_DONE,
         Ok(reason) => {
             eprintln!("quorate raft-node: stopped: {reason}");

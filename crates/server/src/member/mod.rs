@@ -1,6 +1,7 @@
 //! One member of a cluster, put together and run: ports, data directory, replica, peers and APIs,
 //! from its configuration to its last word.
 
+mod clients;
 mod data_directory;
 mod signals;
 
@@ -15,15 +16,12 @@ use quorate_replica::ReplicaConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
+use clients::serve_clients;
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use signals::stop_requested;
 
-use crate::api::etcd::{
-    ApiLimits, ClusterInfo, EMULATED_VERSION, MemberInfo, publish_member, routes,
-};
+use crate::api::etcd::{ApiLimits, ClusterInfo, EMULATED_VERSION, MemberInfo, publish_member};
 use crate::config::{ServerConfig, Url};
 use crate::machine::{KvMachine, MemberAttributes};
 use crate::random::random_u64;
@@ -34,9 +32,6 @@ use crate::transport::{Inbox, PeerAddress, PeerIdentity, PeerTransport, Transpor
 const HAND_OVER_MS_MAX: u64 = 800;
 /// How long requests under way get to finish once the member is asked to stop.
 const DRAIN_MS_MAX: u64 = 500;
-/// How often an idle client's connection is probed, and how long the answer may take; etcd's.
-const KEEPALIVE_INTERVAL_S: u64 = 7200;
-const KEEPALIVE_TIMEOUT_S: u64 = 20;
 
 /// Why a member did not start. Each text is one line that names the remedy.
 #[derive(Debug, Error)]
@@ -168,29 +163,6 @@ async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec
     let drained = async { while servers.join_next().await.is_some() {} };
     // Streams that clients hold open do not end by themselves.
     let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS_MAX), drained).await;
-}
-
-async fn serve_clients(
-    listener: TcpListener,
-    handle: Handle<KvMachine>,
-    info: Arc<ClusterInfo>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let address = listener.local_addr();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let stop = async move {
-        // The sender outlives the server; should it not, that too is the end.
-        let _ = stopping.wait_for(|&stop| stop).await;
-    };
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
-        .add_routes(routes(handle, info))
-        .serve_with_incoming_shutdown(incoming, stop)
-        .await;
-    if let Err(error) = served {
-        tracing::error!(?address, %error, "clients are no longer served here");
-    }
 }
 
 /// Tells the others this member's name and URLs, which needs a leader, and then the world that the
