@@ -11,8 +11,12 @@ mod cluster;
 mod member;
 /// Messages on their way, cut links, and messages held back.
 mod network;
+/// The paper's claims, each quoted above its test.
+mod paper;
 /// How things are printed.
 mod print;
+/// Random inputs.
+mod properties;
 /// What must hold after every step of every script.
 mod safety;
 /// The commands of the scripts.
