@@ -180,9 +180,12 @@ mod tests {
             tokio::task::yield_now().await;
             sender.send_replace(status(Some(NodeId(2))));
         };
-        let (waited, ()) = tokio::join!(patience.another_try(ApiError::NoLeader), elect);
-        assert_eq!(waited, Ok(()));
-        assert_eq!(patience.status.borrow().role.leader, Some(NodeId(2)));
+        let wait = async {
+            patience.another_try(ApiError::NoLeader).await?;
+            Ok::<_, ApiError>(patience.status.borrow().role.leader)
+        };
+        let (leader, ()) = tokio::join!(biased; wait, elect);
+        assert_eq!(leader, Ok(Some(NodeId(2))));
     }
 
     /// A leader that was known before the attempt failed is not news: it may be the one that failed.

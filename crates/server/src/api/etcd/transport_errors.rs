@@ -61,12 +61,12 @@ fn reword(status: &Status) -> Option<Status> {
 mod tests {
     use super::*;
 
+    const TONICS: &str =
+        "Error, decoded message length too large: found 99 bytes, the limit is: 9 bytes";
+
     #[test]
     fn a_message_that_is_too_long_is_refused_in_gos_words() {
-        let tonics = Status::out_of_range(
-            "Error, decoded message length too large: found 99 bytes, the limit is: 9 bytes",
-        );
-        let ours = reword(&tonics).unwrap();
+        let ours = reword(&Status::out_of_range(TONICS)).unwrap();
         assert_eq!(ours.code(), Code::ResourceExhausted);
         assert_eq!(ours.message(), "grpc: received message larger than max (99 vs. 9)");
     }
@@ -74,6 +74,6 @@ mod tests {
     #[test]
     fn other_errors_stay_as_they_are() {
         assert!(reword(&Status::out_of_range("etcdserver: mvcc: odd")).is_none());
-        assert!(reword(&Status::internal("Error, decoded message length too large")).is_none());
+        assert!(reword(&Status::internal(TONICS)).is_none());
     }
 }

@@ -178,3 +178,14 @@ async fn beyond_the_limit_the_oldest_call_is_given_up() {
     assert_eq!(soon(scene.given_up.recv()).await, Some(1));
     assert!(scene.given_up.try_recv().is_err(), "the others are still held");
 }
+
+/// The core's answers leave as replies of the calls that asked, never as calls of their own.
+#[tokio::test]
+async fn answers_go_to_the_call_that_waits_for_them() {
+    let scene = scene(8).await;
+    let (sequence, mut waiting) = scene.transport.incoming().append(PEER);
+    let result = AppendResult::Accepted { matched: LogIndex(3) };
+    let answer = envelope(2, Message::AppendResponse { sequence, result });
+    scene.transport.send(vec![answer.clone()]);
+    assert_eq!(waiting.try_recv(), Ok(answer));
+}
