@@ -23,7 +23,6 @@ pub(crate) struct Leader {
     pub(crate) heartbeat_sequence: u64,
     pub(crate) reads: LeaderReads,
     pub(crate) transfer: Option<Transfer>,
-    seen: SeenForwards,
     /// Own entries that are not committed yet, with sizes, oldest first.
     uncommitted: VecDeque<(LogIndex, usize)>,
     uncommitted_bytes: usize,
@@ -49,6 +48,7 @@ impl Node {
 
     pub(crate) fn become_leader(&mut self) {
         assert!(matches!(self.role, RoleState::Candidate { .. }), "only candidates win");
+        self.forwards = SeenForwards::of_term(self.term());
         let last = self.log.last();
         let progress = self.peers().into_iter().map(|id| (id, Progress::new(last, self.now)));
         self.role = RoleState::Leader(Leader {
@@ -57,7 +57,6 @@ impl Node {
             heartbeat_sequence: 0,
             reads: LeaderReads::default(),
             transfer: None,
-            seen: SeenForwards::default(),
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
         });
@@ -190,19 +189,17 @@ impl Node {
     }
 
     /// Takes a follower's proposals. They count only in the term in which they were sent, and once:
-    /// then a refusal is final, whatever the network repeats.
+    /// then a refusal is final, whatever the network repeats. A member that does not remember to
+    /// have led that term, because it has led another since or has been restarted, cannot know what
+    /// became of an earlier copy, and says nothing.
     pub(crate) fn handle_forward(&mut self, from: NodeId, term: Term, proposals: Vec<Proposal>) {
-        let current = term == self.term();
+        if term != self.forwards.term() {
+            return;
+        }
         let mut refused: Vec<(RequestId, DropReason)> = Vec::new();
         for proposal in proposals {
             let request = proposal.request;
-            let RoleState::Leader(leader) = &mut self.role else {
-                refused.push((request, DropReason::NotLeader { leader: self.leader() }));
-                continue;
-            };
-            if !current {
-                refused.push((request, DropReason::NotLeader { leader: Some(self.config.id) }));
-            } else if leader.seen.is_new(request)
+            if self.forwards.is_new(request)
                 && let Err(reason) = self.accept(proposal)
             {
                 refused.push((request, reason));

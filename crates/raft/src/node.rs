@@ -12,7 +12,7 @@ use crate::loads::Loads;
 use crate::log::Log;
 use crate::message::{AppendResult, Envelope, Message};
 use crate::outcome::{ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};
-use crate::proposals::Proposals;
+use crate::proposals::{Proposals, SeenForwards};
 use crate::reads::PendingReads;
 use crate::ready::{Persist, Ready, Role, RoleChange, Status};
 use crate::recovered::Recovered;
@@ -48,6 +48,8 @@ pub struct Node {
     pub(crate) durability: Durability,
     pub(crate) role: RoleState,
     pub(crate) proposals: Proposals,
+    /// Of the latest term that this member has led in this life.
+    pub(crate) forwards: SeenForwards,
     pub(crate) reads: PendingReads,
     pub(crate) loads: Loads,
     /// Gathers until the host takes it.
@@ -97,6 +99,7 @@ impl Node {
             durability: Durability::default(),
             role: RoleState::Follower { leader: None },
             proposals: Proposals::default(),
+            forwards: SeenForwards::default(),
             reads: PendingReads::default(),
             loads: Loads::default(),
             ready: Ready::default(),

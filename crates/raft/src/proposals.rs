@@ -105,9 +105,11 @@ const SEEN_WINDOW: u64 = 65_536;
 const SEEN_LIVES_MAX: usize = 1024;
 
 /// Which forwarded proposals a leader has seen in its term. A leader's term is one life of one
-/// process, and a forward counts only in the term it was sent in, so memory is enough.
+/// process, and a forward counts only in the term it was sent in, so memory is enough. It outlives
+/// the leadership: a copy that comes late must not be refused where an earlier one was taken.
 #[derive(Debug, Default)]
 pub(crate) struct SeenForwards {
+    term: Term,
     lives: BTreeMap<(NodeId, u64), Seen>,
     order: VecDeque<(NodeId, u64)>,
 }
@@ -119,6 +121,16 @@ struct Seen {
 }
 
 impl SeenForwards {
+    /// What the leader of this term has seen when it begins: nothing.
+    pub(crate) fn of_term(term: Term) -> Self {
+        Self { term, ..Self::default() }
+    }
+
+    /// The term that was led.
+    pub(crate) fn term(&self) -> Term {
+        self.term
+    }
+
     /// Notes the proposal. False where it was seen before, or may have been.
     pub(crate) fn is_new(&mut self, request: RequestId) -> bool {
         let life = (request.member, request.boot);
