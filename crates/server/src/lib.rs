@@ -1,4 +1,27 @@
-//! The quorate server, its APIs, its client and its command line
+//! The server: what surrounds a replica with threads, sockets, files and a command line. It decides
+//! nothing about consensus and nothing about keys; it carries things to those who do, in batches,
+//! and answers in the words that etcd's clients expect.
+//!
+//! ```text
+//!   cli ----> member ----> api ----> runtime ----> replica, wal, kv
+//!    |          |           |           |
+//!    |          +--> config +--> proto  +--> transport ----> the other members
+//!    +-----> dev, raft_node, client
+//! ```
+//!
+//! - [`cli`] parses a command and answers with an exit status; [`config`] checks what a member is
+//!   asked for; [`member`] puts one together and runs it.
+//! - [`runtime`] owns the threads. Its [`runtime::Handle`] is all that an API sees of a member.
+//! - [`transport`] moves messages between members. It and [`api`] are where generated protobuf
+//!   types end.
+//! - `dev` runs a cluster of processes; `raft_node` runs a node of the small teaching API;
+//!   [`client`] is the other side of the wire.
+//!
+//! # Caveats
+//!
+//! - No TLS, no HTTP API, no snapshots between members, no membership changes yet: each is refused
+//!   by name where it is asked for.
+//! - The state machine lives in memory and is rebuilt from the log at each start.
 
 pub mod api;
 pub mod cli;

@@ -89,6 +89,9 @@ pub struct TransportConfig {
     pub queue_messages_max: usize,
     /// Bytes of entries that may wait to be sent to one peer, likewise.
     pub queue_bytes_max: usize,
+    /// Bytes of proposals that are passed on in one message; one proposal is always sent, however
+    /// long.
+    pub forward_bytes_max: usize,
     /// Milliseconds for a connection to come about and for its handshake, each.
     pub handshake_timeout_ms: u64,
     /// Connections from others at a time; beyond it new ones are closed.
@@ -105,6 +108,7 @@ impl Default for TransportConfig {
             frame_bytes_max: 64 << 20,
             queue_messages_max: 4096,
             queue_bytes_max: 64 << 20,
+            forward_bytes_max: 1 << 20,
             handshake_timeout_ms: 3000,
             inbound_connections_max: 64,
             reconnect_ms_min: 20,
@@ -136,7 +140,7 @@ impl PeerTransport {
         }
         let mut queues = BTreeMap::new();
         for (peer, address) in peers {
-            let queue = Arc::new(SendQueue::new(config.queue_messages_max, config.queue_bytes_max));
+            let queue = Arc::new(SendQueue::new(config));
             queues.insert(peer, Arc::clone(&queue));
             let inbox = Arc::clone(inbox);
             let outbound = Outbound::new(config.clone(), identity, peer, address, queue, inbox);

@@ -5,8 +5,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quorate_raft::{Envelope, Message};
+use quorate_raft::{Envelope, Message, Proposal};
 use tokio::sync::Notify;
+
+use super::TransportConfig;
 
 /// A bounded queue with one writer that does not wait and one reader that does.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(super) struct SendQueue {
     filled: Notify,
     messages_max: usize,
     bytes_max: usize,
+    forward_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +30,15 @@ struct State {
 }
 
 impl SendQueue {
-    pub(super) fn new(messages_max: usize, bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), filled: Notify::new(), messages_max, bytes_max }
+    /// A queue with the limits of these names.
+    pub(super) fn new(config: &TransportConfig) -> Self {
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            messages_max: config.queue_messages_max,
+            bytes_max: config.queue_bytes_max,
+            forward_bytes_max: config.forward_bytes_max,
+        }
     }
 
     /// Takes the messages in, and drops what that makes too much.
@@ -38,8 +48,10 @@ impl SendQueue {
             return;
         }
         for message in messages {
-            state.bytes += entry_bytes(&message);
-            state.messages.push_back(message);
+            for piece in split(message, self.forward_bytes_max) {
+                state.bytes += entry_bytes(&piece);
+                state.messages.push_back(piece);
+            }
         }
         while state.messages.len() > self.messages_max || state.bytes > self.bytes_max {
             state.drop_one();
@@ -82,6 +94,32 @@ impl State {
     }
 }
 
+/// The message, or several that say the same: proposals that were passed on together may come to
+/// more than a frame can carry, and each counts by itself.
+fn split(envelope: Envelope, bytes_max: usize) -> Vec<Envelope> {
+    let Message::Forward { proposals } = envelope.message else {
+        return vec![envelope];
+    };
+    let Envelope { group, from, to, term, .. } = envelope;
+    let mut pieces: Vec<Vec<Proposal>> = Vec::new();
+    let mut bytes = 0;
+    for proposal in proposals {
+        bytes += proposal.data.len();
+        match pieces.last_mut() {
+            Some(piece) if bytes <= bytes_max => piece.push(proposal),
+            _ => {
+                bytes = proposal.data.len();
+                pieces.push(vec![proposal]);
+            }
+        }
+    }
+    let envelope = |proposals| {
+        let message = Message::Forward { proposals };
+        Envelope { group, from, to, term, message }
+    };
+    pieces.into_iter().map(envelope).collect()
+}
+
 /// Bytes of entries and proposals in the message; 0 for messages that carry none.
 fn entry_bytes(envelope: &Envelope) -> usize {
     match &envelope.message {
@@ -97,7 +135,7 @@ fn entry_bytes(envelope: &Envelope) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use quorate_raft::{Entry, EntryId, GroupId, LogIndex, NodeId, Payload, Term};
+    use quorate_raft::{Entry, EntryId, GroupId, LogIndex, NodeId, Payload, RequestId, Term};
 
     use super::*;
 
@@ -119,9 +157,36 @@ mod tests {
         envelope(Message::Heartbeat { sequence, commit: LogIndex(0) })
     }
 
+    fn queue(messages_max: usize, bytes_max: usize) -> SendQueue {
+        SendQueue::new(&TransportConfig {
+            queue_messages_max: messages_max,
+            queue_bytes_max: bytes_max,
+            forward_bytes_max: 10,
+            ..TransportConfig::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn passes_proposals_on_in_pieces_that_fit_a_frame() {
+        let queue = queue(9, usize::MAX);
+        queue.set_connected(true);
+        let proposal = |bytes: usize| Proposal {
+            request: RequestId { sequence: bytes as u64, ..RequestId::default() },
+            data: vec![0; bytes].into(),
+        };
+        let forward = |sizes: &[usize]| {
+            let proposals = sizes.iter().copied().map(proposal).collect();
+            envelope(Message::Forward { proposals })
+        };
+        queue.push(vec![forward(&[4, 6, 1, 20, 0, 5])]);
+        let pieces = [forward(&[4, 6]), forward(&[1]), forward(&[20]), forward(&[0, 5])];
+        // An empty proposal after one that is too long by itself starts anew as well.
+        assert_eq!(queue.take().await, pieces);
+    }
+
     #[tokio::test]
     async fn drops_the_oldest_entries_first() {
-        let queue = SendQueue::new(3, usize::MAX);
+        let queue = queue(3, usize::MAX);
         queue.set_connected(true);
         queue.push(vec![heartbeat(1), append(1), append(2), append(3)]);
         assert_eq!(queue.take().await, [heartbeat(1), append(2), append(3)]);
@@ -130,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn drops_entries_beyond_the_bytes_and_keeps_the_rest() {
         let one = entry_bytes(&append(1));
-        let queue = SendQueue::new(9, one);
+        let queue = queue(9, one);
         queue.set_connected(true);
         queue.push(vec![append(1), heartbeat(1), append(2)]);
         assert_eq!(queue.take().await, [heartbeat(1), append(2)]);
@@ -141,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn drops_the_oldest_where_nothing_has_entries() {
-        let queue = SendQueue::new(1, 0);
+        let queue = queue(1, 0);
         queue.set_connected(true);
         queue.push(vec![heartbeat(1), heartbeat(2)]);
         assert_eq!(queue.take().await, [heartbeat(2)]);
@@ -149,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn holds_nothing_while_there_is_no_connection() {
-        let queue = SendQueue::new(9, 9);
+        let queue = queue(9, 9);
         queue.push(vec![heartbeat(1)]);
         queue.set_connected(true);
         queue.push(vec![heartbeat(2)]);
