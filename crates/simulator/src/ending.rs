@@ -34,20 +34,16 @@ impl<W: Workload> Simulation<W> {
         self.heal();
         let limit_ms = self.schedule.now_ms() + self.patience_ms();
         let settled = |simulation: &Self| {
-            !simulation.checkers.outcomes.any_open()
+            simulation.members.iter().all(|member| member.life.is_some())
+                && !simulation.checkers.outcomes.any_open()
                 && simulation.clients.iter().all(|client| client.waiting_for.is_none())
         };
         if !self.run_until(limit_ms, settled)? {
-            return Err(late("proposals or reads are still open".to_owned()));
+            return Err(late("members are down, or proposals or reads are still open".to_owned()));
         }
         // Writes first: without an entry on election, nothing is confirmed before one is committed.
         for place in 0..self.members.len() {
-            if self.options.raft.forward_proposals {
-                self.probe(place, true)?;
-            }
-        }
-        if !self.options.raft.forward_proposals {
-            self.probe_leader()?;
+            self.probe(place, true)?;
         }
         for place in 0..self.members.len() {
             self.probe(place, false)?;
@@ -96,33 +92,33 @@ impl<W: Workload> Simulation<W> {
     /// A fresh write or read at this member must succeed before long.
     fn probe(&mut self, place: Place, write: bool) -> Verdict {
         let limit_ms = self.schedule.now_ms() + self.patience_ms();
-        loop {
-            let operation =
-                if write { self.workload.probe_write() } else { self.workload.probe_read() };
-            let id = self.ask(place, operation);
-            let ended = |simulation: &Self| simulation.history.record(id).ended.is_some();
-            let in_time = self.run_until(limit_ms, ended)?;
-            if matches!(self.history.record(id).ended, Some((_, Outcome::Ok(_)))) {
-                return Ok(());
+        while self.schedule.now_ms() < limit_ms {
+            let asked = self.member_for_probe(place, write);
+            // A member that was asked to stop just before the faults ended is down for a moment.
+            if self.members[asked].life.is_some() {
+                let operation =
+                    if write { self.workload.probe_write() } else { self.workload.probe_read() };
+                let id = self.ask(asked, operation);
+                self.run_until(limit_ms, |simulation| {
+                    simulation.history.record(id).ended.is_some()
+                })?;
+                if matches!(self.history.record(id).ended, Some((_, Outcome::Ok(_)))) {
+                    return Ok(());
+                }
             }
-            let now_ms = self.schedule.now_ms();
-            if !in_time || now_ms >= limit_ms {
-                let what = if write { "write" } else { "read" };
-                return Err(late(format!("{} never served a fresh {what}", id_of(place))));
-            }
-            self.run_until(now_ms + PROBE_RETRY_MS, |_| false)?;
+            let retry_ms = self.schedule.now_ms() + PROBE_RETRY_MS;
+            self.run_until(retry_ms, |_| false)?;
         }
+        let what = if write { "write" } else { "read" };
+        Err(late(format!("{} never served a fresh {what}", id_of(place))))
     }
 
     /// Where nobody forwards, writes are the leader's business alone.
-    fn probe_leader(&mut self) -> Verdict {
-        let limit_ms = self.schedule.now_ms() + self.patience_ms();
-        let leader = |simulation: &Self| simulation.members.iter().position(Member::leads);
-        self.run_until(limit_ms, |simulation| leader(simulation).is_some())?;
-        match leader(self) {
-            Some(place) => self.probe(place, true),
-            None => Err(late("nobody leads".to_owned())),
+    fn member_for_probe(&self, place: Place, write: bool) -> Place {
+        if !write || self.options.raft.forward_proposals {
+            return place;
         }
+        self.members.iter().position(Member::leads).unwrap_or(place)
     }
 
     fn ending(&self, place: Place) -> Option<Ending> {

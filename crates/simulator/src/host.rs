@@ -105,7 +105,9 @@ impl<W: Workload> Simulation<W> {
             Effect::Load(load) => {
                 self.counters.count(Counter::Loads);
                 self.note(format_args!("{} loads {}..{}", id_of(place), load.from, load.to));
-                let delay_ms = self.host_rng.between(0, self.options.host.load_ms_max);
+                // Slow reads are a fault like any other, and end with them.
+                let delay_ms_max = if self.healed { 1 } else { self.options.host.load_ms_max };
+                let delay_ms = self.host_rng.between(0, delay_ms_max);
                 self.schedule_task(place, delay_ms, Task::FinishLoad(load));
             }
             Effect::SendSnapshot(to) => {

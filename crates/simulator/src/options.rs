@@ -259,7 +259,7 @@ fn draw_host(rng: &mut Rng, election_ms: u64) -> HostOptions {
         write_batch_max: rng.pick(&[1, 4, 1000]),
         apply_ms_max: rng.pick(&[0, 1, 20]),
         apply_batch_max: rng.pick(&[3, 1000]),
-        load_ms_max: rng.pick(&[0, 2, 20]),
+        load_ms_max: rng.pick(&[0, 2, 2, 20, 20, election_ms * 2]),
         drift_permille_max: rng.pick(&[0, 0, 100]),
     }
 }

@@ -164,7 +164,7 @@ impl<W: Workload> Simulation<W> {
                     self.put_in(place, Input::Event(Event::Persisted(last.write)));
                 }
                 self.begin_write(place);
-                Ok(())
+                self.prepare_if_idle(place)
             }
             Err(error) if failure.is_some() => {
                 self.counters.count(Counter::WritesFailed);
@@ -178,6 +178,17 @@ impl<W: Workload> Simulation<W> {
             }
             Err(error) => Err(broken(place, "write its log", &error)),
         }
+    }
+
+    /// Prepares the next segment while nothing waits, as a host may.
+    fn prepare_if_idle(&mut self, place: Place) -> Verdict {
+        const PREPARES_PERMILLE: u64 = 50;
+        let prepares = self.host_rng.chance(PREPARES_PERMILLE);
+        let Some(life) = &mut self.members[place].life else { return Ok(()) };
+        if prepares && life.writing.is_none() {
+            life.wal.prepare().map_err(|error| broken(place, "prepare a segment", &error))?;
+        }
+        Ok(())
     }
 
     /// Hands over entries that were read back; none where they are gone, cut off meanwhile.
