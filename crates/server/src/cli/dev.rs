@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{EXIT_DONE, EXIT_REFUSED};
+use super::{EXIT_DONE, EXIT_REFUSED, complain};
 use crate::dev::{self, DevOptions, MEMBERS_MAX};
 
 /// The flags of `quorate dev`.
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: DevArguments) -> u8 {
     match dev::run(&DevOptions { data_directory: data_dir, members, fresh }) {
         Ok(()) => EXIT_DONE,
         Err(error) => {
-            eprintln!("quorate dev: {error}");
+            complain("dev", error);
             EXIT_REFUSED
         }
     }

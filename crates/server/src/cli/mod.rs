@@ -5,6 +5,8 @@ mod dev;
 mod raft_node;
 mod server;
 
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,6 +62,16 @@ pub fn run() -> ExitCode {
         Command::Server { flags } => server::run(flags),
     };
     ExitCode::from(status)
+}
+
+/// Says on standard error why a command failed. The exit status says it too, should nobody read.
+fn complain(command: &str, error: impl Display) {
+    let _ = writeln!(stderr(), "quorate {command}: {error}");
+}
+
+/// Writes to standard output. Whoever closed that has read enough.
+fn say(text: impl Display) {
+    let _ = write!(stdout(), "{text}");
 }
 
 #[cfg(test)]

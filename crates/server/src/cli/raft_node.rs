@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use thiserror::Error;
 
-use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE};
+use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE, complain};
 use crate::config::LogFormat;
 use crate::logging::start_logging;
 use crate::raft_node::{self, RaftNodeOptions};
@@ -65,11 +65,11 @@ pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
         arguments;
     let Ports(ports) = ports;
     if node_id >= ports.len() {
-        eprintln!(
-            "quorate raft-node: node id {node_id} is outside the list of {} ports: ids count \
-             from 0",
-            ports.len()
+        let count = ports.len();
+        let wrong = format_args!(
+            "node id {node_id} is outside the list of {count} ports: ids count from 0"
         );
+        complain("raft-node", wrong);
         return EXIT_USAGE;
     }
     start_logging(tracing::Level::INFO, LogFormat::Console);
@@ -84,11 +84,11 @@ pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
     match raft_node::run(&options) {
         Ok(StopReason::Asked) => EXIT_DONE,
         Ok(reason) => {
-            eprintln!("quorate raft-node: stopped: {reason}");
+            complain("raft-node", format_args!("stopped: {reason}"));
             EXIT_FAULT
         }
         Err(error) => {
-            eprintln!("quorate raft-node: {error}");
+            complain("raft-node", error);
             EXIT_REFUSED
         }
     }

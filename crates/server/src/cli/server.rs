@@ -1,6 +1,6 @@
 //! `quorate server`: one member, with etcd's flags.
 
-use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE};
+use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE, complain, say};
 use crate::api::etcd::EMULATED_VERSION;
 use crate::config::{ConfigError, Flags, ServerConfig, USAGE_HINT, flag_help};
 use crate::logging::start_logging;
@@ -17,11 +17,11 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
         Err(error) => return refuse(&error.into()),
     };
     if flags.switch("help") == Some(true) {
-        print!("{}", flag_help());
+        say(flag_help());
         return EXIT_DONE;
     }
     if flags.switch("version") == Some(true) {
-        print!("{}", version());
+        say(version());
         return EXIT_DONE;
     }
     let config = match ServerConfig::from_flags(&flags) {
@@ -38,11 +38,11 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
     match member::run(&config) {
         Ok(StopReason::Asked) => EXIT_DONE,
         Ok(reason) => {
-            eprintln!("quorate server: stopped: {reason}");
+            complain("server", format_args!("stopped: {reason}"));
             EXIT_FAULT
         }
         Err(error) => {
-            eprintln!("quorate server: {error}");
+            complain("server", error);
             EXIT_REFUSED
         }
     }
@@ -50,10 +50,10 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
 
 fn refuse(error: &ConfigError) -> u8 {
     if error.is_usage() {
-        eprintln!("quorate server: {error}; {USAGE_HINT}");
+        complain("server", format_args!("{error}; {USAGE_HINT}"));
         EXIT_USAGE
     } else {
-        eprintln!("quorate server: {error}");
+        complain("server", error);
         EXIT_REFUSED
     }
 }

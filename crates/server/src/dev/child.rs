@@ -141,9 +141,10 @@ impl Child {
             .kill_on_drop(true)
             // Ctrl-C at the terminal is for the supervisor, which then stops the members.
             .process_group(0);
-        // What steers a member from outside would contradict its flags.
+        // What steers a member from outside would contradict its flags, or hide the line that
+        // says that it is ready.
         for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("ETCD_") {
+            if variable == "RUST_LOG" || variable.to_string_lossy().starts_with("ETCD_") {
                 command.env_remove(variable);
             }
         }

@@ -12,7 +12,8 @@ mod child;
 mod layout;
 mod state;
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use quorate_disk::{Disk, DiskError, RealDisk};
@@ -105,7 +106,11 @@ async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<
         children.spawn(child.keep_running(stop.subscribe(), news.clone()));
     }
     drop(news);
-    println!("quorate dev: starting {} members in {}", layout.members.len(), directory.display());
+    say(format_args!(
+        "quorate dev: starting {} members in {}\n",
+        layout.members.len(),
+        directory.display()
+    ));
     let record = EndpointsRecord::of_user();
     let mut waited_for: Vec<&str> = layout.members.iter().map(|m| m.name.as_str()).collect();
     let stopping = stop_requested();
@@ -114,7 +119,7 @@ async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<
         tokio::select! {
             _signal = &mut stopping => break,
             Some((name, news)) = heard.recv() => {
-                println!("quorate dev: {name} {news}");
+                say(format_args!("quorate dev: {name} {news}\n"));
                 if !matches!(news, News::Ready) || waited_for.is_empty() {
                     continue;
                 }
@@ -123,17 +128,22 @@ async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<
                     if let Some(record) = &record {
                         record.write(&layout.endpoints())?;
                     }
-                    print!("{}", layout.welcome(directory));
+                    say(layout.welcome(directory));
                 }
             }
         }
     }
-    println!("quorate dev: stopping");
+    say(format_args!("quorate dev: stopping\n"));
     let _ = stop.send(true);
     while children.join_next().await.is_some() {}
     if let Some(record) = &record {
         record.remove(&layout.endpoints())?;
     }
-    println!("quorate dev: stopped; start it again to go on with the data");
+    say(format_args!("quorate dev: stopped; start it again to go on with the data\n"));
     Ok(())
+}
+
+/// Tells the user. A terminal that was closed is no reason to stop the cluster.
+fn say(text: impl Display) {
+    let _ = write!(stdout(), "{text}");
 }
