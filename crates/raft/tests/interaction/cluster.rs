@@ -110,10 +110,12 @@ impl Cluster {
         self.member(id).loads.extend(ready.loads);
         for end in ready.proposals {
             let name = self.names.get(&end.request).cloned().unwrap_or_default();
+            self.safety.check_outcome(end.request, end.outcome);
             let outcome = print::proposal_outcome(end.outcome);
             self.say(&format!("{me} proposal {name} {outcome}"));
         }
         for end in ready.reads {
+            self.safety.check_read((id, self.members[&id].life, end.read), end.outcome);
             let outcome = print::read_outcome(end.outcome);
             self.say(&format!("{me} read {} {outcome}", end.read.0));
         }
@@ -216,7 +218,7 @@ impl Cluster {
         self.send(Envelope { group, from, to, term, message });
     }
 
-    fn deliver_one(&mut self, envelope: Envelope) {
+    pub(crate) fn deliver_one(&mut self, envelope: Envelope) {
         let up = self.members.get(&envelope.to).is_some_and(|member| member.node.is_some());
         if up && !self.network.is_cut(&envelope) {
             self.with(envelope.to, |node| node.step(envelope));
@@ -319,6 +321,10 @@ impl Cluster {
     }
 
     pub(crate) fn read(&mut self, id: NodeId, reads: &[u64]) {
+        for &read in reads {
+            let reader = (id, self.member(id).life, ReadId(read));
+            self.safety.read_asked(reader, &self.members);
+        }
         self.with(id, |node| {
             for &read in reads {
                 node.read(ReadId(read));

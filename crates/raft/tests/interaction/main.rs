@@ -17,6 +17,8 @@ mod paper;
 mod print;
 /// Random inputs.
 mod properties;
+/// Random histories of a whole cluster.
+mod random_cluster;
 /// What must hold after every step of every script.
 mod safety;
 /// The commands of the scripts.

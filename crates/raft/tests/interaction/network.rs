@@ -65,6 +65,16 @@ impl Network {
         taken
     }
 
+    /// Takes any message off the queue, or leaves it there to come again.
+    pub(crate) fn pick(&mut self, place: usize, keep: bool) -> Option<Envelope> {
+        let place = place.checked_rem(self.queue.len())?;
+        let picked = self.queue[place].clone();
+        if !keep {
+            self.queue.remove(place);
+        }
+        Some(picked)
+    }
+
     pub(crate) fn take_all(&mut self) -> Vec<Envelope> {
         std::mem::take(&mut self.queue)
     }

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Entry, EntryId, LogIndex, NodeId, Role, Term};
+use quorate_raft::{
+    Entry, EntryId, LogIndex, NodeId, Payload, ProposalOutcome, ReadId, ReadOutcome, RequestId,
+    Role, Term,
+};
 
 use crate::member::Member;
 
@@ -15,6 +18,10 @@ pub(crate) struct Safety {
     leaders: BTreeMap<Term, (NodeId, u64)>,
     /// What was applied at each index, by whoever was first.
     history: BTreeMap<LogIndex, Entry>,
+    /// How each proposal ended.
+    outcomes: BTreeMap<RequestId, ProposalOutcome>,
+    /// What each read must see, in the life in which it was asked; `None` once it has ended.
+    reads: BTreeMap<(NodeId, u64, ReadId), Option<LogIndex>>,
 }
 
 impl Safety {
@@ -34,6 +41,39 @@ impl Safety {
     pub(crate) fn check_applied(&mut self, entry: &Entry) {
         let first = self.history.entry(entry.id.index).or_insert_with(|| entry.clone());
         assert_eq!(first, entry, "state machine safety at {}", entry.id.index);
+        if let Payload::Command { request, .. } = &entry.payload {
+            let outcome = self.outcomes.get(request);
+            assert!(!outcome.is_some_and(|end| denies(*end)), "{request:?} was said to be void");
+        }
+    }
+
+    /// Every proposal ends once, and what it is told holds for ever.
+    pub(crate) fn check_outcome(&mut self, request: RequestId, outcome: ProposalOutcome) {
+        let before = self.outcomes.insert(request, outcome);
+        assert_eq!(before, None, "{request:?} ended twice");
+        let is_its = |entry: &Entry| matches!(&entry.payload, Payload::Command { request: r, .. } if *r == request);
+        if denies(outcome) {
+            assert!(!self.history.values().any(is_its), "{request:?} is said to be void");
+        }
+    }
+
+    /// Notes what a read must see: everything that anybody knows to be committed.
+    pub(crate) fn read_asked(
+        &mut self,
+        reader: (NodeId, u64, ReadId),
+        members: &BTreeMap<NodeId, Member>,
+    ) {
+        let committed = members.values().map(|member| member.commit_seen).max();
+        self.reads.insert(reader, committed);
+    }
+
+    /// A read ends once, and sees everything that was committed before it was asked.
+    pub(crate) fn check_read(&mut self, reader: (NodeId, u64, ReadId), outcome: ReadOutcome) {
+        let asked = self.reads.insert(reader, None).flatten();
+        let committed = asked.expect("a read ends once");
+        if let ReadOutcome::Confirmed(index) = outcome {
+            assert!(index >= committed, "a read at {index} misses what {committed} had");
+        }
     }
 
     /// What is committed is on the disks of a majority.
@@ -46,4 +86,9 @@ impl Safety {
     pub(crate) fn history_to(&self, index: LogIndex) -> Vec<Entry> {
         self.history.range(..=index).map(|(_, entry)| entry.clone()).collect()
     }
+}
+
+/// Whether the outcome says that the command has had no effect and never will.
+fn denies(outcome: ProposalOutcome) -> bool {
+    matches!(outcome, ProposalOutcome::Superseded | ProposalOutcome::Dropped(_))
 }

@@ -1,0 +1,186 @@
+//! Random histories of a whole cluster: messages lost, repeated and reordered, links cut, disks that
+//! lag, processes that crash. Safety is checked after every step (`safety.rs`); in the end
+//! everything heals, and the members must come to agree.
+
+use proptest::prelude::*;
+use quorate_raft::{Config, LogIndex, NodeId, Role};
+
+use crate::cluster::{Cluster, Manual};
+
+/// One thing that happens. Numbers stand for whatever is there, modulo how much of it there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Deliver(usize),
+    DeliverAndKeep(usize),
+    Lose(usize),
+    DeliverAll,
+    Advance(u64),
+    Persist(u64, usize),
+    Campaign(u64),
+    Propose(u64),
+    Read(u64),
+    Transfer(u64, u64),
+    Compact(u64),
+    Unreachable(u64, u64),
+    Crash(u64),
+    Restart(u64),
+    Cut(u64, u64),
+    Heal,
+}
+
+fn step(nodes: u64) -> impl Strategy<Value = Step> {
+    let id = move || 1..=nodes;
+    prop_oneof![
+        20 => any::<usize>().prop_map(Step::Deliver),
+        4 => any::<usize>().prop_map(Step::DeliverAndKeep),
+        4 => any::<usize>().prop_map(Step::Lose),
+        8 => Just(Step::DeliverAll),
+        8 => (1u64..800).prop_map(Step::Advance),
+        16 => (id(), 1usize..4).prop_map(|(id, count)| Step::Persist(id, count)),
+        3 => id().prop_map(Step::Campaign),
+        10 => id().prop_map(Step::Propose),
+        5 => id().prop_map(Step::Read),
+        1 => (id(), id()).prop_map(|(id, to)| Step::Transfer(id, to)),
+        1 => id().prop_map(Step::Compact),
+        1 => (id(), id()).prop_map(|(id, peer)| Step::Unreachable(id, peer)),
+        2 => id().prop_map(Step::Crash),
+        4 => id().prop_map(Step::Restart),
+        1 => (id(), id()).prop_map(|(from, to)| Step::Cut(from, to)),
+        1 => Just(Step::Heal),
+    ]
+}
+
+fn is_up(cluster: &Cluster, id: u64) -> bool {
+    cluster.members[&NodeId(id)].node.is_some()
+}
+
+/// Does a step, where it can be done.
+fn take(cluster: &mut Cluster, step: &Step, asked: &mut u64) {
+    match *step {
+        Step::Deliver(place) | Step::DeliverAndKeep(place) => {
+            let keep = matches!(step, Step::DeliverAndKeep(_));
+            if let Some(envelope) = cluster.network.pick(place, keep) {
+                cluster.deliver_one(envelope);
+            }
+        }
+        Step::Lose(place) => {
+            cluster.network.pick(place, false);
+        }
+        Step::DeliverAll => {
+            for envelope in cluster.network.take_all() {
+                cluster.deliver_one(envelope);
+            }
+        }
+        Step::Advance(duration_ms) => cluster.advance(duration_ms, false),
+        Step::Restart(id) if !is_up(cluster, id) => cluster.restart(NodeId(id)),
+        Step::Restart(_) => {}
+        Step::Cut(from, to) => cluster.network.cut(NodeId(from), NodeId(to)),
+        Step::Heal => heal(cluster),
+        Step::Campaign(id) => cluster.with(NodeId(id), |node| node.campaign()),
+        Step::Transfer(id, to) => {
+            cluster.with(NodeId(id), |node| node.transfer_leadership(NodeId(to)));
+        }
+        Step::Unreachable(id, peer) => {
+            cluster.with(NodeId(id), |node| node.peer_unreachable(NodeId(peer)));
+        }
+        Step::Persist(id, count) if is_up(cluster, id) => {
+            for _ in 0..count {
+                cluster.persist_one(NodeId(id));
+            }
+        }
+        Step::Propose(id) if is_up(cluster, id) => {
+            *asked += 1;
+            cluster.propose(NodeId(id), &[asked.to_string()]);
+        }
+        Step::Read(id) if is_up(cluster, id) => {
+            *asked += 1;
+            cluster.read(NodeId(id), &[*asked]);
+        }
+        Step::Compact(id) if is_up(cluster, id) => {
+            cluster.compact(NodeId(id), LogIndex(u64::MAX));
+        }
+        Step::Crash(id) => cluster.crash(NodeId(id)),
+        Step::Persist(..) | Step::Propose(_) | Step::Read(_) | Step::Compact(_) => {}
+    }
+}
+
+fn heal(cluster: &mut Cluster) {
+    let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
+    for &from in &ids {
+        for &to in &ids {
+            cluster.network.mend(from, to);
+        }
+    }
+}
+
+/// Everything works again, for long enough.
+fn recover(cluster: &mut Cluster) {
+    heal(cluster);
+    cluster.manual = Manual::default();
+    let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
+    for id in ids {
+        if cluster.members[&id].node.is_none() {
+            cluster.restart(id);
+        }
+        while cluster.persist_one(id) {}
+    }
+    cluster.advance(15_000, true);
+    cluster.output.clear();
+}
+
+fn config(id: NodeId, safeguards: bool) -> Config {
+    let mut config = Config::new(id, 7);
+    if !safeguards {
+        (config.pre_vote, config.check_quorum, config.sticky_leader) = (false, false, false);
+    }
+    config.memory_bytes_max = 200;
+    config.append_bytes_max = 150;
+    config.inflight_messages_max = 3;
+    config.snapshot_timeout_ms = 2000;
+    config
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
+    #[test]
+    fn whatever_happens_members_agree(
+        nodes in 1u64..6,
+        safeguards in any::<bool>(),
+        steps in proptest::collection::vec(step(5), 1..200),
+    ) {
+        let manual = Manual { persist: true, ..Manual::default() };
+        let mut cluster = Cluster::new(nodes, manual, |id| config(id, safeguards));
+        let mut asked = 0;
+        for step in &steps {
+            take(&mut cluster, &within(step, nodes), &mut asked);
+            prop_assert!(!cluster.output.contains("FAULT"), "{}", cluster.output);
+            cluster.output.clear();
+        }
+        recover(&mut cluster);
+        let statuses: Vec<_> =
+            cluster.members.values().filter_map(|m| m.node.as_ref()).map(|n| n.status()).collect();
+        let leaders = statuses.iter().filter(|status| status.role.role == Role::Leader).count();
+        prop_assert_eq!(leaders, 1, "one leads in the end");
+        let commit = statuses[0].commit;
+        prop_assert!(statuses.iter().all(|status| status.applied == commit), "{:?}", statuses);
+    }
+}
+
+/// The same step among fewer members.
+fn within(step: &Step, nodes: u64) -> Step {
+    let id = |id: u64| (id - 1) % nodes + 1;
+    match *step {
+        Step::Persist(node, count) => Step::Persist(id(node), count),
+        Step::Campaign(node) => Step::Campaign(id(node)),
+        Step::Propose(node) => Step::Propose(id(node)),
+        Step::Read(node) => Step::Read(id(node)),
+        Step::Transfer(node, to) => Step::Transfer(id(node), id(to)),
+        Step::Compact(node) => Step::Compact(id(node)),
+        Step::Unreachable(node, peer) => Step::Unreachable(id(node), id(peer)),
+        Step::Crash(node) => Step::Crash(id(node)),
+        Step::Restart(node) => Step::Restart(id(node)),
+        Step::Cut(from, to) => Step::Cut(id(from), id(to)),
+        ref other => other.clone(),
+    }
+}
