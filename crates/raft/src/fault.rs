@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::types::{EntryId, LogIndex};
+use crate::types::{EntryId, LogIndex, Term};
 
 /// Evidence that an invariant of the algorithm does not hold: a broken peer, a disk that lost what
 /// it had acknowledged, or a defect.
@@ -20,7 +20,7 @@ pub enum Fault {
     /// Two members led in the same term.
     TwoLeaders {
         /// The term.
-        term: crate::types::Term,
+        term: Term,
     },
     /// The leader says that an entry is committed which this member had acknowledged and no longer
     /// has: its disk forgot.
@@ -34,7 +34,7 @@ pub enum Fault {
     /// forgot the term, and with it perhaps a vote.
     TermBehindLog {
         /// The latest term it remembers.
-        term: crate::types::Term,
+        term: Term,
         /// Its last entry.
         last: EntryId,
     },

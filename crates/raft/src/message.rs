@@ -1,11 +1,13 @@
 //! What members say to each other. Every request that can be answered late names itself, and the
 //! answer repeats the name: a stale answer is then recognised, never guessed at.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::outcome::DropReason;
-use crate::types::{EntryId, GroupId, LogIndex, NodeId, ReadId, RequestId, SnapshotMeta, Term};
-use alloc::sync::Arc;
+use crate::types::{
+    Entry, EntryId, GroupId, LogIndex, NodeId, ReadId, RequestId, SnapshotMeta, Term,
+};
 
 /// A message with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,5 +181,3 @@ pub enum AppendResult {
         hint: EntryId,
     },
 }
-
-use crate::types::Entry;

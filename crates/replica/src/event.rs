@@ -24,7 +24,7 @@ pub enum Event {
     EntriesLoaded {
         /// Which request this answers.
         load: LoadId,
-        /// At least one.
+        /// Empty where the host could not read them just now; they are asked for again.
         entries: Vec<Entry>,
     },
     /// An operator asks for leadership to be handed to this member. Only a leader can.

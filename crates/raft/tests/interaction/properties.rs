@@ -295,7 +295,7 @@ fn configs() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Input from a peer is never asserted, and no order of a host's calls breaks a member: it
     /// ignores what makes no sense, or stops with a fault.
