@@ -11,7 +11,15 @@ use tonic::transport::{Channel, Endpoint};
 use crate::process::{Process, free_port, quorate};
 
 /// The generated clients of etcd's API.
-#[allow(missing_docs, unreachable_pub, dead_code, clippy::all, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::semicolon_if_nothing_returned,
+    reason = "generated"
+)]
 pub(crate) mod proto {
     pub(crate) mod mvccpb {
         tonic::include_proto!("mvccpb");

@@ -114,11 +114,7 @@ async fn transactions() {
                        put key1 overwritten\nget key1\n\nput key2 created\n\n";
     let printed = etcdctl.run_with_input(&["txn"], transaction);
     assert_eq!(printed.code, 0, "{}", printed.stderr);
-    assert!(
-        printed.stdout.ends_with("SUCCESS\n\nOK\n\nkey1\noverwritten\n"),
-        "{}",
-        printed.stdout
-    );
+    assert!(printed.stdout.ends_with("SUCCESS\n\nOK\n\nkey1\noverwritten\n"), "{}", printed.stdout);
     let printed = etcdctl.run_with_input(&["txn"], transaction);
     assert!(printed.stdout.ends_with("FAILURE\n\nOK\n"), "{}", printed.stdout);
     assert_eq!(etcdctl.ok("get key2 --print-value-only"), "created\n");

@@ -14,7 +14,15 @@ use std::time::Instant;
 use crate::number;
 
 /// The generated client and server of the API.
-#[allow(missing_docs, unreachable_pub, dead_code, clippy::all, reason = "generated")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::semicolon_if_nothing_returned,
+    reason = "generated"
+)]
 pub(crate) mod proto {
     tonic::include_proto!("raft");
 }
