@@ -155,6 +155,38 @@ fn supersedes(new: &Envelope, old: &Envelope) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{GroupId, NodeId, Term};
+
+    fn accepted(matched: u64) -> Envelope {
+        let result = AppendResult::Accepted { matched: LogIndex(matched) };
+        let message = Message::AppendResponse { sequence: 1, result };
+        let (group, from, to) = (GroupId(0), NodeId(1), NodeId(2));
+        Envelope { group, from, to, term: Term(1), message }
+    }
+
+    /// A disk that hangs must not make the queue grow with every heartbeat.
+    #[test]
+    fn acknowledgements_of_one_write_merge() {
+        let mut durability = Durability::default();
+        durability.entries_changed(LogIndex(1));
+        for matched in [3, 4, 4] {
+            assert_eq!(durability.withhold(accepted(matched), true), None);
+        }
+        let (write, _) = durability.begin(Millis(0)).unwrap();
+        assert_eq!(durability.complete(write), [accepted(4)]);
+    }
+
+    /// Where every call needs its own reply, every reply waits.
+    #[test]
+    fn acknowledgements_of_calls_stay_apart() {
+        let mut durability = Durability::default();
+        durability.entries_changed(LogIndex(1));
+        for matched in [3, 4] {
+            assert_eq!(durability.withhold(accepted(matched), false), None);
+        }
+        let (write, _) = durability.begin(Millis(0)).unwrap();
+        assert_eq!(durability.complete(write), [accepted(3), accepted(4)]);
+    }
 
     /// etcd-io/raft, async_storage_writes_append_aba_race: entries are written, replaced, and
     /// written again; the first write's completion must not count for the last.

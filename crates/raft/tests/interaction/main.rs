@@ -19,6 +19,8 @@ mod print;
 mod properties;
 /// Random histories of a whole cluster.
 mod random_cluster;
+/// Starts from disks that make no sense.
+mod recovery;
 /// What must hold after every step of every script.
 mod safety;
 /// The commands of the scripts.
