@@ -9,6 +9,7 @@ use crate::checkers::Verdict;
 use crate::member::Member;
 use crate::schedule::{Occurrence, Place, Task};
 use crate::simulation::{Simulation, id_of};
+use crate::storage::Death;
 use crate::violation::{Checker, Violation};
 use crate::workload::{Outcome, Workload};
 
@@ -54,6 +55,14 @@ impl<W: Workload> Simulation<W> {
             return Err(late(format!("members did not become equal: {endings:?}")));
         }
         Ok(())
+    }
+
+    /// Last of all the power fails everywhere: what every disk has acknowledged must be there.
+    pub(crate) fn audit(&mut self) -> Verdict {
+        for place in 0..self.members.len() {
+            self.die(place, Death::PowerFailure);
+        }
+        (0..self.members.len()).try_for_each(|place| self.start(place))
     }
 
     /// How long a healed cluster may take for anything, in milliseconds: many elections, and as

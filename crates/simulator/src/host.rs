@@ -4,8 +4,8 @@
 use std::fmt;
 
 use quorate_raft::{
-    Entry, LogIndex, Message, Payload, Persist, Proposal, ProposalEnd, ProposalOutcome, ReadId,
-    RequestId, Role, RoleChange, Term,
+    AppendResult, Entry, Envelope, LogIndex, Message, Payload, Persist, Proposal, ProposalEnd,
+    ProposalOutcome, ReadId, RequestId, Role, RoleChange, Term,
 };
 use quorate_replica::{Effect, Event, StateMachine};
 
@@ -50,10 +50,16 @@ impl<W: Workload> Simulation<W> {
         let local = self.members[place].clock.local(self.schedule.now_ms());
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         life.run_scheduled = false;
+        let log_is_behind = life.writes.len() >= self.options.host.writes_waiting_max;
+        let mut turned_away = Vec::new();
         let mut proposals = Vec::new();
         let mut reads = Vec::new();
         for input in std::mem::take(&mut life.inbox) {
             match input {
+                Input::Event(Event::Peer(envelope)) if log_is_behind && is_write(&envelope) => {
+                    self.counters.count(Counter::MessagesTurnedAway);
+                }
+                Input::Propose(operation, _) if log_is_behind => turned_away.push(operation),
                 Input::Event(event) => life.replica.handle(local, event),
                 Input::Propose(operation, data) => {
                     life.sequence_last += 1;
@@ -77,6 +83,9 @@ impl<W: Workload> Simulation<W> {
             life.reads.insert(read, reads);
             self.checkers.outcomes.read_asked(life.number.0, read);
             life.replica.handle(local, Event::Read(read));
+        }
+        for operation in turned_away {
+            self.finish(operation, Outcome::Failed, None);
         }
         self.carry_out(place)?;
         self.look(place)?;
@@ -137,14 +146,14 @@ impl<W: Workload> Simulation<W> {
         Ok(())
     }
 
-    fn send(&mut self, place: Place, envelope: quorate_raft::Envelope) -> Verdict {
+    fn send(&mut self, place: Place, envelope: Envelope) -> Verdict {
         self.note(format_args!("{} -> {} {}", envelope.from, envelope.to, Shown(&envelope)));
         self.checkers.sent(place, &envelope)?;
         match &envelope.message {
             Message::VoteResponse { granted: true } => self.counters.count(Counter::VotesGranted),
-            Message::AppendResponse {
-                result: quorate_raft::AppendResult::Rejected { .. }, ..
-            } => self.counters.count(Counter::AppendsRejected),
+            Message::AppendResponse { result: AppendResult::Rejected { .. }, .. } => {
+                self.counters.count(Counter::AppendsRejected);
+            }
             Message::Forward { proposals } => {
                 self.counters.add(Counter::ProposalsForwarded, proposals.len() as u64);
             }
@@ -331,6 +340,15 @@ impl<W: Workload> Simulation<W> {
             self.checkers.appended(id_of(place), previous, persist)?;
         }
         Ok(())
+    }
+}
+
+/// Whether taking this message in would give the log more to write.
+fn is_write(envelope: &Envelope) -> bool {
+    match &envelope.message {
+        Message::AppendRequest { entries, .. } => !entries.is_empty(),
+        Message::Forward { .. } => true,
+        _ => false,
     }
 }
 

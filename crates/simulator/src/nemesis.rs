@@ -123,6 +123,7 @@ impl<W: Workload> Simulation<W> {
         let (from_id, to_id) = (id_of(from), id_of(to));
         // Half of the time somebody notices that the connection broke.
         if self.fault_rng.chance(500) && from != to {
+            self.counters.count(Counter::PeersUnreachable);
             self.put_in(from, Input::Event(Event::PeerUnreachable(to_id)));
         }
         self.note(format_args!("link {from_id} -> {to_id} is cut"));

@@ -74,6 +74,8 @@ pub struct HostOptions {
     pub write_ms_max: u64,
     /// Writes that one sync takes along.
     pub write_batch_max: usize,
+    /// Writes that may wait for the disk before whatever would add to them is turned away.
+    pub writes_waiting_max: usize,
     /// One batch of entries applied.
     pub apply_ms_max: u64,
     /// Entries that are reported as applied at once.
@@ -257,6 +259,7 @@ fn draw_host(rng: &mut Rng, election_ms: u64) -> HostOptions {
         batch_ms_max: rng.pick(&[0, 0, 1, 5]),
         write_ms_max: rng.pick(&[0, 2, 10, election_ms / 4]),
         write_batch_max: rng.pick(&[1, 4, 1000]),
+        writes_waiting_max: rng.pick(&[3, 100, 1000]),
         apply_ms_max: rng.pick(&[0, 1, 20]),
         apply_batch_max: rng.pick(&[3, 1000]),
         load_ms_max: rng.pick(&[0, 2, 2, 20, 20, election_ms * 2]),

@@ -127,6 +127,7 @@ impl<W: Workload> Simulation<W> {
         self.begin()?;
         self.run_with_faults()?;
         self.run_healed()?;
+        self.audit()?;
         self.checkers.outcomes.check(&self.checkers.state_machine_safety)?;
         let applied = self.checkers.state_machine_safety.entries();
         check_linearizability::<W>(&self.history, applied)
@@ -155,11 +156,14 @@ impl<W: Workload> Simulation<W> {
         const DURATION_MAX: u64 = 20;
         let length = self.options.length;
         let limit_ms = length.duration_ms_min * DURATION_MAX;
-        self.run_until(limit_ms, |simulation| {
+        let done = self.run_until(limit_ms, |simulation| {
             simulation.schedule.now_ms() >= length.duration_ms_min
                 && simulation.history.records().len() >= length.operations_min
-        })
-        .map(|_| ())
+        })?;
+        if !done {
+            self.counters.count(Counter::SeedsCutShort);
+        }
+        Ok(())
     }
 
     /// Lets things happen until `done`, or until the limit. Returns whether it is done.

@@ -265,6 +265,8 @@ impl<W: Workload> Simulation<W> {
                 member.disk.kill();
             }
         }
+        self.break_connections(place);
+        let member = &mut self.members[place];
         member.crash_after_effects = None;
         member.fail_next_write = None;
         member.stall_next_write_ms = None;
@@ -274,6 +276,17 @@ impl<W: Workload> Simulation<W> {
         for (operation, may_have_effect) in life.unanswered() {
             let outcome = if may_have_effect { Outcome::Unknown } else { Outcome::Failed };
             self.finish(operation, outcome, None);
+        }
+    }
+
+    /// Some of the others notice that the connections to a member that died broke.
+    fn break_connections(&mut self, dead: Place) {
+        const NOTICED_PERMILLE: u64 = 300;
+        for place in (0..self.members.len()).filter(|&place| place != dead) {
+            if self.members[place].life.is_some() && self.fault_rng.chance(NOTICED_PERMILLE) {
+                self.counters.count(Counter::PeersUnreachable);
+                self.put_in(place, Input::Event(Event::PeerUnreachable(id_of(dead))));
+            }
         }
     }
 }

@@ -1,0 +1,10 @@
+//! The simulator run for real, on few seeds: thousands are run by `quorate-simulate`.
+
+/// Seeds that once broke a promise.
+mod regression_seeds;
+
+/// A state machine that is not the key-value store.
+mod own_state_machine;
+
+/// Some seeds, and one of them twice.
+mod seeds;

@@ -1,0 +1,37 @@
+//! Seeds that once broke a promise, each with the bug it found. What a seed means changes whenever
+//! the simulator draws something new, so the bug itself is kept as well: as a patch under
+//! `mutants`, which must still be found.
+
+use quorate_simulator::{Length, TraceMode, run_seed};
+
+/// The seed, the bug and the patch that brings it back.
+const SEEDS: &[(u64, &str, &str)] = &[(
+    70,
+    "a leader took a forwarded proposal, stepped down, and refused a late copy of the same message: \
+     a client was told of a write that it had had no effect, and it was applied",
+    "forward_refused_after_it_was_taken",
+)];
+
+#[test]
+fn seeds_that_once_failed() {
+    for (seed, bug, mutant) in SEEDS {
+        let report = run_seed(*seed, Length::default(), TraceMode::Off);
+        assert_eq!(report.violation, None, "seed {seed}: {bug} (mutants/{mutant}.patch)");
+    }
+}
+
+/// A patch without its line is one that nobody runs.
+#[test]
+fn every_mutant_names_its_checker() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants");
+    let mut mutants = 0;
+    for entry in std::fs::read_dir(directory).expect("there are mutants") {
+        let path = entry.expect("the directory can be read").path();
+        let text = std::fs::read_to_string(&path).expect("a patch is text");
+        let checker = text.lines().find_map(|line| line.strip_prefix("Checker: "));
+        let known = checker.and_then(quorate_simulator::Checker::from_name);
+        assert!(known.is_some(), "{} names a checker", path.display());
+        mutants += 1;
+    }
+    assert!(mutants >= 6, "there are {mutants}");
+}
