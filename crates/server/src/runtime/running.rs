@@ -187,6 +187,11 @@ impl<M: StateMachine> Drop for Running<M> {
 impl<M: StateMachine> Shared<M> {
     /// Ends all threads. The first reason is kept.
     pub(super) fn stop(&self, reason: StopReason) {
+        // Whoever learns the reason finds everything closed already.
+        self.inputs.close();
+        self.applies.close();
+        self.writes.close();
+        self.loads.close();
         self.stopped.send_if_modified(|held| {
             let first = held.is_none();
             if first {
@@ -194,10 +199,6 @@ impl<M: StateMachine> Shared<M> {
             }
             first
         });
-        self.inputs.close();
-        self.applies.close();
-        self.writes.close();
-        self.loads.close();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Members that talk over real loopback sockets, and others that try to.
 
+use std::time::Duration;
+
 use quorate_raft::{GroupId, LogIndex, Message, Term};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,6 +14,8 @@ use super::*;
 const CLUSTER: u64 = 0xC1;
 const US: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
+/// Longer than anything here takes; only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, PartialEq)]
 enum Arrived {
@@ -93,7 +97,8 @@ async fn greet(port: u16, hello: &Hello) -> (TcpStream, Result<(), Refusal>) {
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     // A reset is a close too.
-    let _ = stream.read_to_end(&mut rest).await;
+    let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "the connection is still open");
     rest
 }
 
