@@ -28,6 +28,9 @@ pub(crate) struct Unsaved {
     pub(crate) entries_from: Option<LogIndex>,
 }
 
+/// Where a log begins.
+const BEGINNING: LogIndex = LogIndex(1);
+
 /// Invariants:
 /// - writes complete in the order in which they were issued.
 /// - what is in `unsaved` stays there until a write takes all of it.
@@ -70,11 +73,8 @@ impl Durability {
         }
         self.last_issued.0 += 1;
         let unsaved = core::mem::take(&mut self.unsaved);
-        // A snapshot voids the log, so everything after it counts as unsaved until it is done.
-        let first = match &unsaved.snapshot {
-            Some(snapshot) => Some(snapshot.last.index.next()),
-            None => unsaved.entries_from,
-        };
+        // A snapshot voids the log, so nothing counts as saved until it is done.
+        let first = if unsaved.snapshot.is_some() { Some(BEGINNING) } else { unsaved.entries_from };
         self.under_way.push_back(Write {
             id: self.last_issued,
             first,
@@ -97,7 +97,7 @@ impl Durability {
     /// unfinished write will still touch. An older write's completion proves nothing of entries
     /// that a newer one replaces.
     pub(crate) fn durable_index(&self, last: LogIndex) -> LogIndex {
-        let unsaved_snapshot = self.unsaved.snapshot.as_ref().map(|s| s.last.index.next());
+        let unsaved_snapshot = self.unsaved.snapshot.as_ref().map(|_| BEGINNING);
         let unfinished = self.under_way.iter().filter_map(|write| write.first);
         let first = unfinished.chain(self.unsaved.entries_from).chain(unsaved_snapshot).min();
         first.map_or(last, |first| first.previous().min(last))
