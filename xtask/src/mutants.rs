@@ -11,7 +11,7 @@ const FOLDER: &str = "crates/simulator/mutants";
 /// Seeds within which each must be caught.
 const SEEDS: &str = "2000";
 /// Begins the line of a patch that names its checker.
-const CHECKER: &str = "checker:";
+const CHECKER: &str = "Checker:";
 
 struct Mutant {
     name: String,
@@ -29,7 +29,7 @@ fn all() -> Result<Vec<Mutant>> {
         let text = std::fs::read_to_string(&path)?;
         let checker = text
             .lines()
-            .find_map(|line| line.trim_start_matches(['#', ' ']).strip_prefix(CHECKER))
+            .find_map(|line| line.strip_prefix(CHECKER))
             .with_context(|| format!("{}: no line `{CHECKER} NAME`", path.display()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         mutants.push(Mutant { name, checker: checker.trim().to_owned(), path });
