@@ -88,7 +88,6 @@ impl<W: Workload> Simulation<W> {
             self.finish(operation, Outcome::Failed, None);
         }
         self.carry_out(place)?;
-        self.look(place)?;
         self.schedule_wake(place)
     }
 
@@ -96,6 +95,8 @@ impl<W: Workload> Simulation<W> {
         let crash_after = self.members[place].crash_after_effects.take();
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         let effects = life.replica.take_effects();
+        // Before anybody else can hear of it, and before the member can die of it.
+        self.look(place)?;
         for (count, effect) in effects.into_iter().enumerate() {
             if crash_after == Some(count) {
                 self.counters.count(Counter::CrashesBetweenEffects);

@@ -1,5 +1,8 @@
 //! Leader completeness (paper, figure 3): if an entry is committed in a given term, it is present
-//! in the logs of the leaders of all later terms.
+//! in the logs of the leaders of all later terms. And what it rests on (section 5.4.2): a leader
+//! only commits by counting copies of entries of its own term. Without that an entry can be lost
+//! after it was committed, but only by a rare sequence of crashes (figure 8), so the rule is looked
+//! at itself.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +15,8 @@ use crate::violation::{Checker, Violation};
 #[derive(Debug, Default)]
 pub(crate) struct LeaderCompleteness {
     seen: BTreeSet<(Term, NodeId)>,
+    /// How many committed entries were looked at.
+    counted: usize,
 }
 
 impl LeaderCompleteness {
@@ -22,6 +27,19 @@ impl LeaderCompleteness {
         committed: &[Committed],
     ) -> Verdict {
         let term = status.role.term;
+        let news = committed.len() > self.counted;
+        self.counted = committed.len();
+        if let Some(last) = committed.last()
+            && news
+            && status.role.role == Role::Leader
+            && last.term != term
+        {
+            let evidence = format!(
+                "{} leads term {term} and is the first to commit an entry of term {}",
+                status.id, last.term
+            );
+            return Err(Violation::new(Checker::LeaderCompleteness, evidence));
+        }
         if status.role.role != Role::Leader || !self.seen.insert((term, status.id)) {
             return Ok(());
         }
@@ -55,18 +73,35 @@ mod tests {
     #[test]
     fn a_leader_without_a_committed_entry_is_found() {
         let committed = [Committed { term: Term(1), committed_in: Term(1) }];
-        let leader = status(2, Role::Leader, 2, 0);
+        let (first, leader) = (status(1, Role::Leader, 1, 1), status(2, Role::Leader, 2, 0));
+        let in_log = |_: LogIndex| Some(Term(1));
         let mut checker = LeaderCompleteness::default();
+        assert_eq!(checker.stepped(&first, &in_log, &committed), Ok(()));
         assert!(checker.stepped(&leader, &|_| None, &committed).is_err());
         let mut checker = LeaderCompleteness::default();
-        assert_eq!(checker.stepped(&leader, &|_| Some(Term(1)), &committed), Ok(()));
+        assert_eq!(checker.stepped(&first, &in_log, &committed), Ok(()));
+        assert_eq!(checker.stepped(&leader, &in_log, &committed), Ok(()));
+    }
+
+    #[test]
+    fn counting_copies_of_an_earlier_term_is_found() {
+        let committed = [Committed { term: Term(1), committed_in: Term(2) }];
+        let in_log = |_: LogIndex| Some(Term(1));
+        let mut checker = LeaderCompleteness::default();
+        assert!(checker.stepped(&status(2, Role::Leader, 2, 1), &in_log, &committed).is_err());
+        let mut checker = LeaderCompleteness::default();
+        let follower = status(2, Role::Follower, 2, 1);
+        assert_eq!(checker.stepped(&follower, &in_log, &committed), Ok(()));
+        assert_eq!(checker.stepped(&status(1, Role::Leader, 2, 1), &in_log, &committed), Ok(()));
     }
 
     #[test]
     fn what_a_later_term_committed_is_not_asked_for() {
         let committed = [Committed { term: Term(1), committed_in: Term(3) }];
         let mut checker = LeaderCompleteness::default();
-        let leader = status(2, Role::Leader, 2, 0);
-        assert_eq!(checker.stepped(&leader, &|_| None, &committed), Ok(()));
+        let late = status(2, Role::Leader, 2, 0);
+        let follower = status(1, Role::Follower, 3, 1);
+        assert_eq!(checker.stepped(&follower, &|_| Some(Term(1)), &committed), Ok(()));
+        assert_eq!(checker.stepped(&late, &|_| None, &committed), Ok(()));
     }
 }
