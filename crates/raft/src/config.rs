@@ -45,7 +45,8 @@ pub struct Config {
     pub reads_max: usize,
     /// Bytes of uncommitted entries that a leader accepts before it calls it overload.
     pub uncommitted_bytes_max: usize,
-    /// Bytes of entries in one AppendRequest; one entry is always sent, however large.
+    /// Bytes of entries in one AppendRequest, and of commands in one Forward; one is always sent,
+    /// however large.
     pub append_bytes_max: usize,
     /// AppendRequests on their way to one peer.
     pub inflight_messages_max: usize,

@@ -175,16 +175,20 @@ impl Node {
         }
     }
 
-    /// Adds to the latest message, if that is one that forwards to the same leader.
+    /// Adds to the latest message, if that is one that forwards to the same leader and has room.
     fn forward(&mut self, leader: NodeId, proposal: Proposal) {
+        let bytes = proposal.data.len();
         if let Some(latest) = self.ready.messages.last_mut()
             && latest.to == leader
             && latest.term == self.hard_state.term
             && let Message::Forward { proposals } = &mut latest.message
+            && self.forwarding_bytes + bytes <= self.config.append_bytes_max
         {
+            self.forwarding_bytes += bytes;
             proposals.push(proposal);
             return;
         }
+        self.forwarding_bytes = bytes;
         self.send(leader, Message::Forward { proposals: Vec::from([proposal]) });
     }
 

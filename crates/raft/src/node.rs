@@ -50,6 +50,8 @@ pub struct Node {
     pub(crate) proposals: Proposals,
     /// Of the latest term that this member has led in this life.
     pub(crate) forwards: SeenForwards,
+    /// Bytes of commands in the latest message that forwards proposals.
+    pub(crate) forwarding_bytes: usize,
     pub(crate) reads: PendingReads,
     pub(crate) loads: Loads,
     /// Gathers until the host takes it.
@@ -100,6 +102,7 @@ impl Node {
             role: RoleState::Follower { leader: None },
             proposals: Proposals::default(),
             forwards: SeenForwards::default(),
+            forwarding_bytes: 0,
             reads: PendingReads::default(),
             loads: Loads::default(),
             ready: Ready::default(),
