@@ -2,13 +2,14 @@
 //! be told twice lives here, in the project's language, so that it runs the same by hand and in CI.
 
 mod ci;
-mod etcdctl;
 mod mutants;
 mod run;
 mod suites;
 mod tidy;
 
 use std::process::ExitCode;
+
+use suites::Profile;
 
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
@@ -19,7 +20,7 @@ Usage: cargo xtask COMMAND
                              --check only demands that each way of breaking it still applies
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
-  etcdctl                    the real etcdctl against `quorate dev`
+  etcdctl                    the real etcdctl against three members
 ";
 
 fn main() -> ExitCode {
@@ -30,11 +31,11 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["mutants"] => mutants::run(),
         ["mutants", "--check"] => mutants::check(),
-        ["raft-node"] => suites::raft_node("1"),
-        ["raft-node", "--runs", runs] => suites::raft_node(runs),
-        ["kill-leader"] => suites::kill_leader("20"),
-        ["kill-leader", "--rounds", rounds] => suites::kill_leader(rounds),
-        ["etcdctl"] => etcdctl::run(),
+        ["raft-node"] => suites::raft_node(Profile::Release, "1"),
+        ["raft-node", "--runs", runs] => suites::raft_node(Profile::Release, runs),
+        ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),
+        ["kill-leader", "--rounds", rounds] => suites::kill_leader(Profile::Release, rounds),
+        ["etcdctl"] => suites::etcdctl(Profile::Release),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
