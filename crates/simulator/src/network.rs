@@ -15,6 +15,9 @@ const ARCHIVE_MAX: usize = 2000;
 /// One message in so many is kept, per thousand.
 const ARCHIVED_PERMILLE: u64 = 100;
 
+/// Second copies that are delayed for long, per thousand.
+const LATE_COPIES_PERMILLE: u64 = 300;
+
 /// The network.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -104,7 +107,13 @@ impl Network {
         }
         if self.rng.chance(self.options.duplicate_permille) {
             counters.count(Counter::MessagesDuplicated);
-            let delay = self.delay(now_ms, from, to, counters);
+            // Some second copies come when the first is long forgotten.
+            let late = self.rng.chance(LATE_COPIES_PERMILLE);
+            let delay = if late {
+                self.rng.between(0, self.options.slow_ms_max)
+            } else {
+                self.delay(now_ms, from, to, counters)
+            };
             arriving.push((delay, envelope.clone()));
         }
         let delay = self.delay(now_ms, from, to, counters);

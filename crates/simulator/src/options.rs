@@ -231,7 +231,7 @@ fn draw_raft(rng: &mut Rng) -> Config {
         config.replication = Replication::OnHeartbeat;
     }
     // The three safeguards are meant to be used together; without them Raft must still be safe.
-    if rng.chance(150) {
+    if rng.chance(250) {
         config.pre_vote = rng.chance(500);
         config.check_quorum = rng.chance(500);
         config.sticky_leader = config.check_quorum && rng.chance(500);
