@@ -38,6 +38,11 @@ pub enum Fault {
         /// Its last entry.
         last: EntryId,
     },
+    /// The host's log does not hold an entry that it has acknowledged.
+    EntryMissing {
+        /// The entry.
+        expected: EntryId,
+    },
     /// The host gave back entries that are not those of the log.
     LogMismatch {
         /// What the log has there.
@@ -64,6 +69,9 @@ impl fmt::Display for Fault {
                 "the log ends with entry {last}, but this member remembers no term after {term}: \
                  its disk lost acknowledged writes"
             ),
+            Self::EntryMissing { expected } => {
+                write!(f, "the log on disk has lost entry {expected}, which it had acknowledged")
+            }
             Self::LogMismatch { expected, loaded } => {
                 write!(f, "the log was asked for entry {expected} and answered with {loaded}")
             }

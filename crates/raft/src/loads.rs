@@ -33,7 +33,7 @@ enum Purpose {
 
 impl Node {
     /// Entries that a [`Load`] asked for, contiguous from its first one on. An empty list says that
-    /// the host could not read them just now.
+    /// the host's log does not hold them: they were cut off meanwhile, or it is not our log.
     pub fn entries_loaded(&mut self, id: LoadId, entries: Vec<Entry>) {
         let Some(load) = self.loads.under_way.remove(&id) else { return };
         if let Purpose::Apply = load.purpose {
@@ -55,19 +55,27 @@ impl Node {
     /// Whether these are still the log's entries. If nothing was cut off since they were asked for
     /// and they are others all the same, the host's log is not ours.
     fn is_what_was_wanted(&mut self, load: &UnderWay, entries: &[Entry]) -> bool {
+        let cut_since = load.truncations != self.log.truncations();
         let mut index = load.from;
+        if entries.is_empty() {
+            let retained = index > self.log.snapshot().last.index;
+            if let Some(term) = self.log.term(index).filter(|_| retained && !cut_since) {
+                self.fail(Fault::EntryMissing { expected: EntryId { term, index } });
+            }
+            return false;
+        }
         for entry in entries {
             let term = self.log.term(index);
             let expected = EntryId { term: term.unwrap_or_default(), index };
             if entry.id != expected || term.is_none() {
-                if load.truncations == self.log.truncations() && term.is_some() {
+                if !cut_since && term.is_some() {
                     self.fail(Fault::LogMismatch { expected, loaded: entry.id });
                 }
                 return false;
             }
             index = index.next();
         }
-        !entries.is_empty()
+        true
     }
 
     fn loaded_for_peer(

@@ -106,16 +106,18 @@ pub(super) fn run_reader<M: StateMachine>(shared: &Shared<M>, log: &impl LogRead
     loop {
         let taken = shared.loads.take(&mut loads, None);
         for Load { id, from, to, bytes_max } in loads.drain(..) {
-            match log.read(from, to, bytes_max) {
-                Ok(entries) => {
-                    let event = Event::EntriesLoaded { load: id, entries };
-                    shared.inputs.push(Input::Event(event));
+            let entries = match log.read(from, to, bytes_max) {
+                Ok(entries) => entries,
+                // They may have been cut off since they were asked for; the core knows.
+                Err(LogError::Missing { .. } | LogError::Wal(WalError::OutOfRange { .. })) => {
+                    Vec::new()
                 }
                 Err(error) => {
                     shared.stop(StopReason::from(error));
                     return;
                 }
-            }
+            };
+            shared.inputs.push(Input::Event(Event::EntriesLoaded { load: id, entries }));
         }
         if taken == Taken::Closed {
             return;
