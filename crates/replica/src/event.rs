@@ -24,7 +24,7 @@ pub enum Event {
     EntriesLoaded {
         /// Which request this answers.
         load: LoadId,
-        /// Empty where the host could not read them just now; they are asked for again.
+        /// Empty where the log does not hold them (any more): the core knows what was cut off.
         entries: Vec<Entry>,
     },
     /// An operator asks for leadership to be handed to this member. Only a leader can.
