@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A running `quorate`, killed when dropped.
 pub(crate) struct Process(Child);
@@ -28,8 +29,21 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on just now.
+/// Below the range from which systems take the ports of outgoing connections: a port from that
+/// range could be taken by one between being found free and being listened on.
+const PORT_MIN: u32 = 10_000;
+const PORTS: u32 = 20_000;
+
+/// A port that nobody listens on just now, and that this process gives to nobody else.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("a bound listener has an address").port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run at the same time begin apart.
+    let begin = std::process::id().wrapping_mul(997);
+    loop {
+        let next = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(PORT_MIN + next).expect("the range fits");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
