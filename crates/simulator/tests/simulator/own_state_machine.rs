@@ -1,18 +1,30 @@
 //! What `docs/simulator.md` shows: a state machine of one's own under every fault there is. Here, a
 //! counter.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
 use quorate_simulator::{Checker, Length, Options, Request, Rng, Simulation, TraceMode, Workload};
 
+/// Bugs, for the checkers to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bug {
+    None,
+    /// Additions of this amount are forgotten.
+    Forgets(u64),
+    /// Additions of this amount are too much.
+    Panics(u64),
+    /// The digest depends on how many machines there were before.
+    Differs,
+}
+
 /// Adds up.
-#[derive(Default)]
 struct Sum {
     total: u64,
-    /// Forgets every addition of this amount: a bug, for the checkers to find.
-    forgets: Option<u64>,
+    bug: Bug,
+    number: u64,
 }
 
 impl StateMachine for Sum {
@@ -20,14 +32,15 @@ impl StateMachine for Sum {
 
     fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> u64 {
         let amount = command.first().map_or(0, |&byte| u64::from(byte));
-        if self.forgets != Some(amount) {
+        assert!(self.bug != Bug::Panics(amount), "too much");
+        if self.bug != Bug::Forgets(amount) {
             self.total += amount;
         }
         self.total
     }
 
     fn digest(&self) -> u64 {
-        self.total
+        if self.bug == Bug::Differs { self.total + self.number } else { self.total }
     }
 }
 
@@ -37,9 +50,15 @@ enum Operation {
     Total,
 }
 
-#[derive(Default)]
 struct Additions {
-    forgets: Option<u64>,
+    bug: Bug,
+    machines: Cell<u64>,
+}
+
+impl Additions {
+    fn new(bug: Bug) -> Self {
+        Self { bug, machines: Cell::new(0) }
+    }
 }
 
 impl Workload for Additions {
@@ -49,7 +68,9 @@ impl Workload for Additions {
     type Model = u64;
 
     fn machine(&self) -> Sum {
-        Sum { total: 0, forgets: self.forgets }
+        let number = self.machines.get();
+        self.machines.set(number + 1);
+        Sum { total: 0, bug: self.bug, number }
     }
 
     fn draw(&mut self, rng: &mut Rng) -> Operation {
@@ -95,21 +116,31 @@ fn length() -> Length {
     Length { duration_ms_min: 20_000, operations_min: 200 }
 }
 
-#[test]
-fn a_right_one_passes() {
-    for seed in 1..=3 {
+/// What the first of a few seeds finds.
+fn found(bug: Bug) -> Option<Checker> {
+    let violation = (1..=3).find_map(|seed| {
         let options = Options::draw(seed, length());
-        let report = Simulation::new(options, Additions::default(), TraceMode::Off).run();
-        assert_eq!(report.violation, None, "seed {seed}");
-    }
+        Simulation::new(options, Additions::new(bug), TraceMode::Off).run().violation
+    });
+    violation.map(|violation| violation.checker)
 }
 
 #[test]
-fn a_wrong_one_is_found() {
-    let found = (1..=3).find_map(|seed| {
-        let options = Options::draw(seed, length());
-        let workload = Additions { forgets: Some(100) };
-        Simulation::new(options, workload, TraceMode::Off).run().violation
-    });
-    assert_eq!(found.map(|violation| violation.checker), Some(Checker::Linearizability));
+fn a_right_one_passes() {
+    assert_eq!(found(Bug::None), None);
+}
+
+#[test]
+fn one_that_forgets_is_found() {
+    assert_eq!(found(Bug::Forgets(100)), Some(Checker::Linearizability));
+}
+
+#[test]
+fn one_that_panics_is_found() {
+    assert_eq!(found(Bug::Panics(100)), Some(Checker::Panic));
+}
+
+#[test]
+fn one_that_is_not_deterministic_is_found() {
+    assert_eq!(found(Bug::Differs), Some(Checker::Digests));
 }

@@ -1,5 +1,5 @@
 use quorate_simulator::{
-    Comparison, Counter, Counters, KvWorkload, Length, Options, Simulation, TraceMode,
+    Checker, Comparison, Counter, Counters, KvWorkload, Length, Options, Simulation, TraceMode,
     compare_twice, run_seed,
 };
 
@@ -37,6 +37,16 @@ fn without_faults_nothing_fails() {
     assert_eq!(report.counters.value(Counter::MessagesDropped), 0);
     assert_eq!(report.counters.value(Counter::OperationsUnknown), 0);
     assert!(report.counters.value(Counter::OperationsOk) > 150);
+}
+
+/// A cluster that takes no writes breaks no promise of safety.
+#[test]
+fn a_cluster_that_does_nothing_is_found() {
+    let length = Length { duration_ms_min: 2000, operations_min: 10 };
+    let mut options = Options::draw(1, length);
+    options.raft.command_bytes_max = 0;
+    let report = Simulation::new(options, KvWorkload::default(), TraceMode::Off).run();
+    assert_eq!(report.violation.map(|violation| violation.checker), Some(Checker::Liveness));
 }
 
 /// Everything else rests on this: a seed that cannot be run again explains nothing.
