@@ -2,7 +2,7 @@
 //! to serve a fresh write and a fresh read at every member and to become equal everywhere. Safety
 //! is cheap for a system that does nothing; this is where it has to move.
 
-use quorate_raft::LogIndex;
+use quorate_raft::{LogIndex, Replication};
 use quorate_replica::StateMachine;
 
 use crate::checkers::Verdict;
@@ -66,13 +66,19 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// How long a healed cluster may take for anything, in milliseconds: many elections, and as
-    /// long as proposals and reads may stay open. Reading a log back entry by entry takes time too.
+    /// long as proposals and reads may stay open. Catching up entry by entry takes time too, above
+    /// all where entries travel with heartbeats alone.
     fn patience_ms(&self) -> u64 {
         const ELECTIONS: u64 = 30;
         const ENTRY_MS: u64 = 2;
         let election_ms = self.options.raft.election_timeout.minimum_ms();
         let host = &self.options.host;
-        let entry_ms = ENTRY_MS + host.apply_ms_max + host.load_ms_max + 2 * host.batch_ms_max;
+        let sent_ms = match self.options.raft.replication {
+            Replication::Immediate => 0,
+            Replication::OnHeartbeat => self.options.raft.heartbeat_interval_ms,
+        };
+        let handled_ms = host.apply_ms_max + host.load_ms_max + 2 * host.batch_ms_max;
+        let entry_ms = ENTRY_MS + sent_ms + handled_ms;
         let entries = self.checkers.committed() as u64;
         let open_ms = self.options.raft.proposal_timeout_ms + self.options.clients.timeout_ms;
         ELECTIONS * election_ms + 3 * open_ms + entries * entry_ms

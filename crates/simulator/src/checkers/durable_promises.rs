@@ -1,22 +1,33 @@
 //! Nothing is promised before it is durable: a vote, a candidacy (which is a vote for oneself) and
 //! an acknowledgement of entries are looked up on the sender's disk at the moment they are sent.
-//! This finds what `vote_once` and `durable_commit` would find only after an unlucky crash.
+//! This finds what `vote_once` and `durable_commit` would find only after an unlucky crash. And what
+//! was acknowledged to the leader of a term stays in the log throughout that term: the leader counts
+//! on it.
 
-use quorate_raft::{AppendResult, Envelope, HardState, Message, NodeId};
+use quorate_raft::{AppendResult, Envelope, HardState, Message, NodeId, Status, Term};
 
 use super::Verdict;
 use super::recovery::DiskImage;
 use crate::violation::{Checker, Violation};
 
 #[derive(Debug)]
-pub(crate) struct DurablePromises;
+pub(crate) struct DurablePromises {
+    /// By member: what it acknowledged at the most in the latest term in which it did.
+    acknowledged: Vec<(Term, u64)>,
+}
 
 impl DurablePromises {
-    pub(crate) fn sent(&self, envelope: &Envelope, disk: &DiskImage) -> Verdict {
+    pub(crate) fn new(members: usize) -> Self {
+        Self { acknowledged: vec![(Term(0), 0); members] }
+    }
+
+    pub(crate) fn sent(&mut self, place: usize, envelope: &Envelope, disk: &DiskImage) -> Verdict {
         let kept = match &envelope.message {
             Message::VoteRequest { .. } => has_vote(disk, envelope, envelope.from),
             Message::VoteResponse { granted: true } => has_vote(disk, envelope, envelope.to),
             Message::AppendResponse { result: AppendResult::Accepted { matched }, .. } => {
+                let before = &mut self.acknowledged[place];
+                *before = (*before).max((envelope.term, matched.0));
                 disk.last() >= matched.0
             }
             _ => true,
@@ -34,6 +45,18 @@ impl DurablePromises {
         );
         Err(Violation::new(Checker::DurablePromises, evidence))
     }
+
+    pub(crate) fn stepped(&self, place: usize, status: &Status) -> Verdict {
+        let (term, matched) = self.acknowledged[place];
+        if status.role.term != term || status.last.index.0 >= matched {
+            return Ok(());
+        }
+        let evidence = format!(
+            "{} acknowledged entries up to {matched} in term {term}, and its log now ends at {}",
+            status.id, status.last
+        );
+        Err(Violation::new(Checker::DurablePromises, evidence))
+    }
 }
 
 /// A vote of an earlier term was durable before the later term was.
@@ -44,17 +67,17 @@ fn has_vote(disk: &DiskImage, envelope: &Envelope, candidate: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{entry, envelope, write};
+    use super::super::samples::{entry, envelope, status, write};
     use super::*;
-    use quorate_raft::{EntryId, LogIndex};
+    use quorate_raft::{EntryId, LogIndex, Role};
 
     #[test]
     fn a_vote_before_its_time_is_found() {
         let vote = envelope(2, 1, 3, Message::VoteResponse { granted: true });
         let mut disk = DiskImage::default();
-        assert!(DurablePromises.sent(&vote, &disk).is_err());
+        assert!(DurablePromises::new(2).sent(1, &vote, &disk).is_err());
         disk.write(&write(Some((3, 1)), &[]));
-        assert_eq!(DurablePromises.sent(&vote, &disk), Ok(()));
+        assert_eq!(DurablePromises::new(2).sent(1, &vote, &disk), Ok(()));
     }
 
     #[test]
@@ -63,9 +86,9 @@ mod tests {
         let candidacy = envelope(2, 1, 3, message);
         let mut disk = DiskImage::default();
         disk.write(&write(Some((2, 2)), &[]));
-        assert!(DurablePromises.sent(&candidacy, &disk).is_err());
+        assert!(DurablePromises::new(2).sent(1, &candidacy, &disk).is_err());
         disk.write(&write(Some((3, 2)), &[]));
-        assert_eq!(DurablePromises.sent(&candidacy, &disk), Ok(()));
+        assert_eq!(DurablePromises::new(2).sent(1, &candidacy, &disk), Ok(()));
     }
 
     #[test]
@@ -74,8 +97,22 @@ mod tests {
         let answer = envelope(2, 1, 3, Message::AppendResponse { sequence: 1, result });
         let mut disk = DiskImage::default();
         disk.write(&write(None, &[entry(1, 1, "a")]));
-        assert!(DurablePromises.sent(&answer, &disk).is_err());
+        assert!(DurablePromises::new(2).sent(1, &answer, &disk).is_err());
         disk.write(&write(None, &[entry(1, 2, "b")]));
-        assert_eq!(DurablePromises.sent(&answer, &disk), Ok(()));
+        assert_eq!(DurablePromises::new(2).sent(1, &answer, &disk), Ok(()));
+    }
+
+    #[test]
+    fn a_log_cut_below_what_was_acknowledged_is_found() {
+        let result = AppendResult::Accepted { matched: LogIndex(1) };
+        let answer = envelope(2, 1, 3, Message::AppendResponse { sequence: 1, result });
+        let mut disk = DiskImage::default();
+        disk.write(&write(None, &[entry(1, 1, "a")]));
+        let mut checker = DurablePromises::new(2);
+        assert_eq!(checker.sent(1, &answer, &disk), Ok(()));
+        let ends_at = |term, last| status(2, Role::Follower, term, last);
+        assert_eq!(checker.stepped(1, &ends_at(3, 1)), Ok(()));
+        assert!(checker.stepped(1, &ends_at(3, 0)).is_err());
+        assert_eq!(checker.stepped(1, &ends_at(4, 0)), Ok(()), "another leader may");
     }
 }

@@ -57,7 +57,7 @@ impl Checkers {
             log_matching: LogMatching::default(),
             leader_completeness: LeaderCompleteness::default(),
             durable_commit: DurableCommit::new(members),
-            durable_promises: DurablePromises,
+            durable_promises: DurablePromises::new(members),
             vote_once: VoteOnce::default(),
             recovery: Recovery::new(members),
             state_machine_safety: StateMachineSafety::new(members),
@@ -70,7 +70,7 @@ impl Checkers {
     pub(crate) fn sent(&mut self, place: usize, envelope: &Envelope) -> Verdict {
         self.election_safety.sent(envelope)?;
         self.vote_once.sent(envelope)?;
-        self.durable_promises.sent(envelope, self.recovery.image(place))
+        self.durable_promises.sent(place, envelope, self.recovery.image(place))
     }
 
     /// A member asked for entries to be written; `previous` is the term of the one before them.
@@ -90,6 +90,7 @@ impl Checkers {
         status: &Status,
         term_at: impl Fn(LogIndex) -> Option<Term>,
     ) -> Verdict {
+        self.durable_promises.stepped(place, status)?;
         self.durable_commit.stepped(place, status, &term_at, self.recovery.images())?;
         let committed = self.durable_commit.committed();
         self.leader_completeness.stepped(status, &term_at, committed)
