@@ -32,7 +32,7 @@ struct Cluster {
     clients: Vec<Client>,
     events: UnboundedReceiver<String>,
     proxies: Vec<JoinHandle<()>>,
-    _nodes: Vec<Process>,
+    nodes: Vec<Process>,
 }
 
 impl Drop for Cluster {
@@ -67,7 +67,7 @@ impl Cluster {
             clients.push(client.clone());
             proxies.push(Proxy::serve(listener, client, scenario.rules.clone(), sender.clone()));
         }
-        Self { clients, events, proxies, _nodes: nodes }
+        Self { clients, events, proxies, nodes }
     }
 
     /// Sets the timers of all nodes at once.
@@ -121,6 +121,9 @@ pub(crate) async fn play(scenario: Scenario) -> (&'static str, Result<(), String
 }
 
 async fn decide(cluster: &mut Cluster, scenario: Scenario) -> Result<(), String> {
+    if let Some(dead) = cluster.nodes.iter_mut().position(|node| !node.is_running()) {
+        return Err(format!("node {dead} has ended before anything happened"));
+    }
     cluster.begin(&scenario).await?;
     let began = Instant::now();
     let mut answers = JoinSet::new();
