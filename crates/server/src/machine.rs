@@ -113,17 +113,9 @@ impl StateMachine for KvMachine {
     type Response = Result<Applied, KvError>;
 
     /// # Panics
-    /// On a command that `check` refuses: the host asks before.
-    fn apply(&mut self, _index: LogIndex, _request: RequestId, command: &[u8]) -> Self::Response {
-        match Command::decode(command).expect("the host checks every command before it is applied")
-        {
-            Command::Kv(command) => self.kv.apply(&command).result.map(Applied::Kv),
-            Command::PublishMember(attributes) => {
-                self.members_digest = crc32c::crc32c_append(self.members_digest, command);
-                self.members.insert(NodeId(attributes.member_id), attributes);
-                Ok(Applied::MemberPublished)
-            }
-        }
+    /// On a command that `try_apply` refuses, which is what the host calls.
+    fn apply(&mut self, index: LogIndex, request: RequestId, command: &[u8]) -> Self::Response {
+        self.try_apply(index, request, command).expect("whoever calls this knows the command")
     }
 
     fn digest(&self) -> u64 {
@@ -132,8 +124,20 @@ impl StateMachine for KvMachine {
 }
 
 impl HostedMachine for KvMachine {
-    fn check(&self, command: &[u8]) -> Result<(), CommandError> {
-        Command::decode(command).map(drop)
+    fn try_apply(
+        &mut self,
+        _index: LogIndex,
+        _request: RequestId,
+        command: &[u8],
+    ) -> Result<Self::Response, CommandError> {
+        Ok(match Command::decode(command)? {
+            Command::Kv(command) => self.kv.apply(&command).result.map(Applied::Kv),
+            Command::PublishMember(attributes) => {
+                self.members_digest = crc32c::crc32c_append(self.members_digest, command);
+                self.members.insert(NodeId(attributes.member_id), attributes);
+                Ok(Applied::MemberPublished)
+            }
+        })
     }
 }
 
@@ -170,9 +174,14 @@ mod tests {
     }
 
     fn apply(machine: &mut KvMachine, command: &Command) -> Result<Applied, KvError> {
-        let bytes = command.encode();
-        assert_eq!(machine.check(&bytes), Ok(()));
-        machine.apply(LogIndex(1), RequestId::default(), &bytes)
+        try_apply(machine, &command.encode()).expect("a command of this build")
+    }
+
+    fn try_apply(
+        machine: &mut KvMachine,
+        bytes: &[u8],
+    ) -> Result<Result<Applied, KvError>, CommandError> {
+        machine.try_apply(LogIndex(1), RequestId::default(), bytes)
     }
 
     #[test]
@@ -184,16 +193,18 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_known_are_refused_before_they_are_applied() {
-        let machine = KvMachine::new(KvConfig::default());
+        let mut machine = KvMachine::new(KvConfig::default());
+        let before = machine.digest();
         let newer_kind = CommandError::Newer { found: 3, known: 2 };
-        assert_eq!(machine.check(&[3, 1, 2]), Err(newer_kind));
+        assert_eq!(try_apply(&mut machine, &[3, 1, 2]), Err(newer_kind));
         let version = quorate_kv::COMMAND_VERSION + 1;
         let newer_command =
             CommandError::Newer { found: version, known: quorate_kv::COMMAND_VERSION };
-        assert_eq!(machine.check(&[KIND_KV, version]), Err(newer_command));
+        assert_eq!(try_apply(&mut machine, &[KIND_KV, version]), Err(newer_command));
         for malformed in [&[][..], &[0], &[KIND_KV], &[KIND_PUBLISH_MEMBER, b'{']] {
-            assert_eq!(machine.check(malformed), Err(CommandError::Malformed));
+            assert_eq!(try_apply(&mut machine, malformed), Err(CommandError::Malformed));
         }
+        assert_eq!(machine.digest(), before);
     }
 
     #[test]

@@ -52,8 +52,10 @@ fn apply<M: HostedMachine>(
     let Payload::Command { request, data } = &entry.payload else {
         return Ok(());
     };
-    machine.check(data).map_err(|error| StopReason::Command { index: entry.id.index, error })?;
-    let response = machine.apply(entry.id.index, *request, data);
+    let index = entry.id.index;
+    let response = machine
+        .try_apply(index, *request, data)
+        .map_err(|error| StopReason::Command { index, error })?;
     if let Some(respond) = respond {
         // A caller that has gone away needs no answer.
         let _ = respond.send(Ok(response));

@@ -1,17 +1,23 @@
 //! What the host asks of a state machine beyond what a replica needs: that it can live on a thread
 //! of its own, and that it can say no to a command that it does not understand.
 
+use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
 use thiserror::Error;
 
 /// A state machine that can be served by a member.
 pub trait HostedMachine: StateMachine<Response: Send + 'static> + Send + 'static {
-    /// Whether this build can apply the command at all. Asked before each is applied; a member
-    /// that cannot stops, since to skip the command would be to part from the other members.
+    /// Applies a command, if this build understands it at all. A member that does not stops, since
+    /// to skip the command would be to part from the other members.
     ///
     /// # Errors
-    /// What is wrong with the command.
-    fn check(&self, command: &[u8]) -> Result<(), CommandError>;
+    /// What is wrong with the command. Nothing was changed.
+    fn try_apply(
+        &mut self,
+        index: LogIndex,
+        request: RequestId,
+        command: &[u8],
+    ) -> Result<Self::Response, CommandError>;
 }
 
 /// A command that must not be applied by this build.

@@ -37,10 +37,15 @@ impl StateMachine for Journal {
 }
 
 impl HostedMachine for Journal {
-    fn check(&self, command: &[u8]) -> Result<(), CommandError> {
+    fn try_apply(
+        &mut self,
+        index: LogIndex,
+        request: RequestId,
+        command: &[u8],
+    ) -> Result<usize, CommandError> {
         match command {
             BAD_COMMAND => Err(CommandError::Newer { found: 9, known: 1 }),
-            _ => Ok(()),
+            _ => Ok(self.apply(index, request, command)),
         }
     }
 }

@@ -93,22 +93,9 @@ impl StateMachine for RaftNodeMachine {
     type Response = MapOutcome;
 
     /// # Panics
-    /// On a command that `check` refuses: the host asks before.
-    fn apply(&mut self, index: LogIndex, _request: RequestId, command: &[u8]) -> MapOutcome {
-        let checksum = crc32c::crc32c_append(self.digest as u32, command);
-        self.digest = (index.0 << 32) | u64::from(checksum);
-        let command = MapCommand::decode(command)
-            .expect("the host checks every command before it is applied");
-        match command.operation {
-            Operation::Put => {
-                self.values.insert(command.key, command.value);
-                MapOutcome::Done
-            }
-            Operation::Delete => match self.values.remove(&command.key) {
-                Some(_) => MapOutcome::Done,
-                None => MapOutcome::KeyNotFound,
-            },
-        }
+    /// On a command that `try_apply` refuses, which is what the host calls.
+    fn apply(&mut self, index: LogIndex, request: RequestId, command: &[u8]) -> MapOutcome {
+        self.try_apply(index, request, command).expect("whoever calls this knows the command")
     }
 
     fn digest(&self) -> u64 {
@@ -117,8 +104,25 @@ impl StateMachine for RaftNodeMachine {
 }
 
 impl HostedMachine for RaftNodeMachine {
-    fn check(&self, command: &[u8]) -> Result<(), CommandError> {
-        MapCommand::decode(command).map(drop)
+    fn try_apply(
+        &mut self,
+        index: LogIndex,
+        _request: RequestId,
+        command: &[u8],
+    ) -> Result<MapOutcome, CommandError> {
+        let MapCommand { operation, key, value } = MapCommand::decode(command)?;
+        let checksum = crc32c::crc32c_append(self.digest as u32, command);
+        self.digest = (index.0 << 32) | u64::from(checksum);
+        Ok(match operation {
+            Operation::Put => {
+                self.values.insert(key, value);
+                MapOutcome::Done
+            }
+            Operation::Delete => match self.values.remove(&key) {
+                Some(_) => MapOutcome::Done,
+                None => MapOutcome::KeyNotFound,
+            },
+        })
     }
 }
 
@@ -143,12 +147,15 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_known_are_refused() {
-        let machine = RaftNodeMachine::default();
+        let mut machine = RaftNodeMachine::default();
+        let mut try_apply =
+            |command: &[u8]| machine.try_apply(LogIndex(1), RequestId::default(), command);
         let newer = CommandError::Newer { found: 3, known: 2 };
-        assert_eq!(machine.check(&[3, 0, 0, 0, 0]), Err(newer));
+        assert_eq!(try_apply(&[3, 0, 0, 0, 0]), Err(newer));
         for malformed in [&[][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0xff]] {
-            assert_eq!(machine.check(malformed), Err(CommandError::Malformed));
+            assert_eq!(try_apply(malformed), Err(CommandError::Malformed));
         }
+        assert_eq!(machine.digest(), RaftNodeMachine::default().digest());
     }
 
     #[test]
