@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use quorate_raft::{
     AppendResult, Configuration, DropReason, Entry, EntryId, Envelope, GroupId, LogIndex, Member,
     Message, NodeId, Payload, Proposal, ReadId, RequestId, SnapshotMeta, Term,
@@ -26,6 +27,12 @@ pub(crate) enum CodecError {
     Missing {
         /// Which part.
         part: &'static str,
+    },
+    /// It carries more than any member sends: unpacked it would take many times its length.
+    #[error("a peer's message carries more than {limit} entries or proposals")]
+    TooMany {
+        /// What is allowed.
+        limit: usize,
     },
     /// An enumeration has a value of a version newer than this one.
     #[error("a peer's message has the unknown {what} {value}")]
@@ -49,9 +56,13 @@ pub(crate) fn encode(envelope: &Envelope) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The message in these bytes. Commands are copied out of them, once, so that no log entry keeps a
-/// whole receive buffer alive.
-pub(crate) fn decode(bytes: Bytes) -> Result<Envelope, CodecError> {
+/// The message in these bytes, with at most `items_max` entries or proposals. Commands are copied
+/// out of them, once, so that no log entry keeps a whole receive buffer alive.
+pub(crate) fn decode(bytes: Bytes, items_max: usize) -> Result<Envelope, CodecError> {
+    // Counted before anything is unpacked: two bytes can announce an entry of a hundred.
+    if items(&bytes)? > items_max {
+        return Err(CodecError::TooMany { limit: items_max });
+    }
     let envelope = wire::Envelope::decode(bytes)?;
     let message = required(envelope.message, "kind that this version knows")?;
     Ok(Envelope {
@@ -61,6 +72,51 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Envelope, CodecError> {
         term: Term(envelope.term),
         message: message_from_wire(message)?,
     })
+}
+
+/// How many entries, proposals or requests the message lists: of an `Envelope` in `peer.proto` the
+/// messages with such a list, and of those the fields that are one.
+fn items(envelope: &[u8]) -> Result<usize, prost::DecodeError> {
+    const APPEND_REQUEST: u32 = 14;
+    const ENTRIES: u32 = 3;
+    const FORWARD: u32 = 22;
+    const PROPOSALS: u32 = 1;
+    const FORWARD_REFUSED: u32 = 23;
+    const REQUESTS: u32 = 1;
+    let mut items = 0;
+    for_each_part(envelope, |message, bytes| {
+        let list = match message {
+            APPEND_REQUEST => ENTRIES,
+            FORWARD => PROPOSALS,
+            FORWARD_REFUSED => REQUESTS,
+            _ => return Ok(()),
+        };
+        for_each_part(bytes, |field, _| {
+            items += usize::from(field == list);
+            Ok(())
+        })
+    })?;
+    Ok(items)
+}
+
+/// Calls `visit` with the number and the bytes of each part that has a length of its own.
+fn for_each_part(
+    mut bytes: &[u8],
+    mut visit: impl FnMut(u32, &[u8]) -> Result<(), prost::DecodeError>,
+) -> Result<(), prost::DecodeError> {
+    while !bytes.is_empty() {
+        let (field, wire_type) = decode_key(&mut bytes)?;
+        if wire_type != WireType::LengthDelimited {
+            skip_field(wire_type, field, &mut bytes, DecodeContext::default())?;
+            continue;
+        }
+        let length = usize::try_from(decode_varint(&mut bytes)?).unwrap_or(usize::MAX);
+        // What is cut off is for the decoder proper to refuse.
+        let (part, rest) = bytes.split_at(length.min(bytes.len()));
+        visit(field, part)?;
+        bytes = rest;
+    }
+    Ok(())
 }
 
 fn required<T>(part: Option<T>, name: &'static str) -> Result<T, CodecError> {
@@ -447,6 +503,12 @@ mod tests {
         all
     }
 
+    const ITEMS_MAX: usize = 100;
+
+    fn decode(bytes: Bytes) -> Result<Envelope, CodecError> {
+        super::decode(bytes, ITEMS_MAX)
+    }
+
     fn envelope(message: Message) -> Envelope {
         Envelope {
             group: GroupId(0),
@@ -462,6 +524,35 @@ mod tests {
         for message in messages() {
             let sent = envelope(message);
             assert_eq!(decode(encode(&sent).into()), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn a_message_of_very_many_parts_is_refused_before_it_is_unpacked() {
+        let lists = [
+            |count: usize| {
+                let entry = Entry { id: EntryId::default(), payload: Payload::Empty };
+                Message::AppendRequest {
+                    sequence: 1,
+                    previous: EntryId::default(),
+                    entries: vec![entry; count],
+                    commit: LogIndex(0),
+                }
+            },
+            |count| {
+                let proposal = Proposal { request: request(1), data: Arc::default() };
+                Message::Forward { proposals: vec![proposal; count] }
+            },
+            |count| Message::ForwardRefused {
+                requests: vec![request(1); count],
+                reason: DropReason::Overload,
+            },
+        ];
+        for list in lists {
+            let most = envelope(list(ITEMS_MAX));
+            assert_eq!(decode(encode(&most).into()), Ok(most));
+            let bytes = encode(&envelope(list(ITEMS_MAX + 1)));
+            assert_eq!(decode(bytes.into()), Err(CodecError::TooMany { limit: ITEMS_MAX }));
         }
     }
 

@@ -196,7 +196,7 @@ impl Inbound {
         let mut buffer = BytesMut::new();
         loop {
             while let Some(payload) = read(&mut buffer, self.config.frame_bytes_max)? {
-                let envelope = decode(payload)?;
+                let envelope = decode(payload, self.config.message_items_max)?;
                 self.check(&envelope, sender)?;
                 self.inbox.deliver(envelope);
             }

@@ -83,8 +83,12 @@ pub struct PeerAddress {
 /// The transport's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportConfig {
-    /// Bytes that one frame may have; a connection that announces more is closed.
+    /// Bytes that one frame may have; a connection that announces more is closed. The same on
+    /// every member, whatever its flags, or one could send what another never takes.
     pub frame_bytes_max: usize,
+    /// Entries, proposals or refused requests that one message may have; a connection that sends
+    /// more is closed. An empty entry has a few bytes in a frame and a hundred once unpacked.
+    pub message_items_max: usize,
     /// Messages that may wait to be sent to one peer; beyond it the oldest entries go first.
     pub queue_messages_max: usize,
     /// Bytes of entries that may wait to be sent to one peer, likewise.
@@ -105,7 +109,12 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
-            frame_bytes_max: 64 << 20,
+            // An AppendRequest has 1 MiB of entries (`append_bytes_max`), or one that is longer: a
+            // command of `--max-request-bytes`, which is at most 10 MiB, and its framing.
+            frame_bytes_max: 12 << 20,
+            // The core counts an entry as 64 bytes at least, so 1 MiB are 16,384; and no member has
+            // more proposals under way (`proposals_max`). Twice that, for a later version's sake.
+            message_items_max: 32_768,
             queue_messages_max: 4096,
             queue_bytes_max: 64 << 20,
             forward_bytes_max: 1 << 20,

@@ -138,7 +138,7 @@ async fn messages_arrive_in_order_and_a_broken_connection_is_noticed_and_mended(
                 () = tokio::task::yield_now() => {}
             }
         };
-        heard.push(codec::decode(payload).expect("a message").from);
+        heard.push(codec::decode(payload, 1).expect("a message").from);
         drop(stream);
         assert_eq!(a.arrived.recv().await, Some(Arrived::Unreachable(PEER)));
     }
