@@ -26,13 +26,28 @@ pub(super) enum ClientCommand {
     /// A single key prints its value alone; several print a line each, the key, a tab and the
     /// value. A missing key is told on standard error, with exit status 1.
     #[command(after_help = EXIT_HELP)]
-    Get(GetCommand),
+    Get {
+        #[command(flatten)]
+        request: requests::GetArguments,
+        #[command(flatten)]
+        options: ClientOptions,
+    },
     /// Set a key to a value, or to what standard input holds.
     #[command(after_help = EXIT_HELP)]
-    Put(PutCommand),
+    Put {
+        #[command(flatten)]
+        request: requests::PutArguments,
+        #[command(flatten)]
+        options: ClientOptions,
+    },
     /// Delete a key, or keys, and print how many were deleted.
     #[command(after_help = EXIT_HELP)]
-    Del(DelCommand),
+    Del {
+        #[command(flatten)]
+        request: requests::DelArguments,
+        #[command(flatten)]
+        options: ClientOptions,
+    },
     /// Make a transaction, read from standard input in etcdctl's language.
     ///
     /// Comparisons, a blank line, what to do where all of them hold, a blank line, what to do
@@ -44,26 +59,53 @@ pub(super) enum ClientCommand {
     ///
     ///   put key1 "created-key1"
     #[command(after_help = EXIT_HELP, verbatim_doc_comment)]
-    Txn(TxnCommand),
+    Txn {
+        #[command(flatten)]
+        options: ClientOptions,
+    },
     /// Show how every endpoint's member is.
     #[command(after_help = EXIT_HELP)]
-    Status(StatusCommand),
+    Status {
+        #[command(flatten)]
+        options: ClientOptions,
+    },
 }
 
-/// What every command of the client takes.
-#[derive(Debug, Args)]
+/// What every command of the client takes, before its name or after it. What is not given is `None`,
+/// so that the two places can be told apart.
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct ClientOptions {
     /// Where the members are: host:port, with commas between several. Otherwise QUORATE_ENDPOINTS,
     /// ETCDCTL_ENDPOINTS, what `quorate dev` runs, or 127.0.0.1:2379.
     #[arg(long, value_name = "ENDPOINTS")]
     endpoints: Option<String>,
-    /// How to print the answer.
-    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
-    output: OutputFormat,
-    /// How many seconds a member has to answer.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10,
-          value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// How to print the answer [default: text].
+    #[arg(short, long, value_enum)]
+    output: Option<OutputFormat>,
+    /// How many seconds a member has to answer [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: Option<u64>,
+}
+
+impl ClientOptions {
+    /// The flag of one of those that were given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let flags = [
+            self.endpoints.is_some().then_some("--endpoints"),
+            self.output.is_some().then_some("--output"),
+            self.timeout.is_some().then_some("--timeout"),
+        ];
+        flags.into_iter().flatten().next()
+    }
+
+    /// These, filled in with what was given before the command's name.
+    fn or(self, before: Self) -> Self {
+        Self {
+            endpoints: self.endpoints.or(before.endpoints),
+            output: self.output.or(before.output),
+            timeout: self.timeout.or(before.timeout),
+        }
+    }
 }
 
 /// How answers are printed.
@@ -75,49 +117,13 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct GetCommand {
-    #[command(flatten)]
-    request: requests::GetArguments,
-    #[command(flatten)]
-    options: ClientOptions,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PutCommand {
-    #[command(flatten)]
-    request: requests::PutArguments,
-    #[command(flatten)]
-    options: ClientOptions,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DelCommand {
-    #[command(flatten)]
-    request: requests::DelArguments,
-    #[command(flatten)]
-    options: ClientOptions,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TxnCommand {
-    #[command(flatten)]
-    options: ClientOptions,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct StatusCommand {
-    #[command(flatten)]
-    options: ClientOptions,
-}
-
-/// Runs the command; answers the exit status.
-pub(super) fn run(command: ClientCommand) -> u8 {
+/// Runs the command with the options that were given before its name; answers the exit status.
+pub(super) fn run(command: ClientCommand, before: ClientOptions) -> u8 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&ClientError::Io { what: "cannot start", error }),
     };
-    match runtime.block_on(execute(command)) {
+    match runtime.block_on(execute(command, before)) {
         Ok(()) => 0,
         Err(error) => report(&error),
     }
@@ -128,22 +134,22 @@ fn report(error: &ClientError) -> u8 {
     error.exit_status()
 }
 
-async fn execute(command: ClientCommand) -> Result<(), ClientError> {
+async fn execute(command: ClientCommand, before: ClientOptions) -> Result<(), ClientError> {
     match command {
-        ClientCommand::Get(GetCommand { request, options }) => get(&request, &options).await,
-        ClientCommand::Put(PutCommand { request, options }) => put(request, &options).await,
-        ClientCommand::Del(DelCommand { request, options }) => {
-            let (client, output) = connect(&options)?;
+        ClientCommand::Get { request, options } => get(&request, &options.or(before)).await,
+        ClientCommand::Put { request, options } => put(request, &options.or(before)).await,
+        ClientCommand::Del { request, options } => {
+            let (client, output) = connect(&options.or(before))?;
             let response = client.delete_range(request.to_request()?).await?;
             output.deleted(&response)
         }
-        ClientCommand::Txn(TxnCommand { options }) => {
-            let (client, output) = connect(&options)?;
+        ClientCommand::Txn { options } => {
+            let (client, output) = connect(&options.or(before))?;
             let text = String::from_utf8_lossy(&standard_input()?).into_owned();
             let response = client.txn(requests::transaction(&text)?).await?;
             output.transaction(&response)
         }
-        ClientCommand::Status(StatusCommand { options }) => status(&options).await,
+        ClientCommand::Status { options } => status(&options.or(before)).await,
     }
 }
 
@@ -191,9 +197,12 @@ fn connect(options: &ClientOptions) -> Result<(Client, Output), ClientError> {
     let environment =
         Environment { variable: &variable, read: &|path| std::fs::read_to_string(path).ok() };
     let endpoints = find_endpoints(options.endpoints.as_deref(), &environment)?;
-    let config =
-        ClientConfig { request_timeout_ms: options.timeout * 1000, ..ClientConfig::default() };
-    Ok((Client::new(config, endpoints), Output::new(options.output)))
+    let mut config = ClientConfig::default();
+    if let Some(seconds) = options.timeout {
+        config.request_timeout_ms = seconds * 1000;
+    }
+    let output = Output::new(options.output.unwrap_or(OutputFormat::Text));
+    Ok((Client::new(config, endpoints), output))
 }
 
 /// All of it: a value is never longer than a request may be, which the member checks.

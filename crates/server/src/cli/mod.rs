@@ -20,10 +20,12 @@ const EXIT_USAGE: u8 = 2;
 /// A member was stopped by a fault of its disk, its log or the program.
 const EXIT_FAULT: u8 = 3;
 
-/// A replicated key-value store that speaks etcd's API.
+/// A replicated key-value store that speaks etcd's API and keeps every acknowledged write.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, about, disable_help_subcommand = true)]
+#[command(name = "quorate", version, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(flatten)]
+    client: client::ClientOptions,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,8 +57,14 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE });
         }
     };
+    if let (Some(flag), false) =
+        (arguments.client.given(), matches!(arguments.command, Command::Client(_)))
+    {
+        let _ = writeln!(stderr(), "quorate: {flag} is for the client's commands: leave it out");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let status = match arguments.command {
-        Command::Client(command) => client::run(command),
+        Command::Client(command) => client::run(command, arguments.client),
         Command::Dev(arguments) => dev::run(arguments),
         Command::RaftNode(arguments) => raft_node::run(arguments),
         Command::Server { flags } => server::run(flags),
@@ -99,13 +107,15 @@ mod tests {
         assert_eq!(status(&["dev", "--members", "1", "--fresh"]), None);
         assert_eq!(status(&["server", "--name=x", "-h"]), None);
         assert_eq!(status(&["--help"]), Some(EXIT_DONE));
-        let wrong: [&[&str]; 8] = [
+        let wrong: [&[&str]; 10] = [
             &[],
             &["sever"],
             &["dev", "--members=0"],
             &["dev", "--members=10"],
             &["raft-node", "1", "2,x", "0", "100", "1000"],
             &["raft-node", "0", "2,3", "0", "100", "1000"],
+            &["raft-node", "1", "2,2", "0", "100", "1000"],
+            &["dev", "--endpoints=a:1"],
             &["raft-node", "1", "2,3", "0", "0", "1000"],
             &["raft-node", "1", "2,3", "0", "100", "2147483648"],
         ];

@@ -36,7 +36,7 @@ pub enum FlagError {
     #[error("flag needs an argument: -{0}")]
     NoValue(String),
     /// A usage error: the value is not of the flag's kind.
-    #[error("invalid value {value:?} for flag -{flag}: {expected}")]
+    #[error("invalid value {value:?} for flag -{flag}: {expected} is needed")]
     Value {
         /// The flag.
         flag: &'static str,
@@ -402,9 +402,12 @@ mod tests {
             (&["--name"], "flag needs an argument: -name"),
             (
                 &["--election-timeout=1s"],
-                "invalid value \"1s\" for flag -election-timeout: a number",
+                "invalid value \"1s\" for flag -election-timeout: a number is needed",
             ),
-            (&["--pre-vote=maybe"], "invalid value \"maybe\" for flag -pre-vote: true or false"),
+            (
+                &["--pre-vote=maybe"],
+                "invalid value \"maybe\" for flag -pre-vote: true or false is needed",
+            ),
             (&["--pre-vote", "false"], "\"false\" is not a valid flag"),
         ];
         for (arguments, message) in cases {

@@ -23,7 +23,7 @@ const ELECTION_HEARTBEATS_MIN: u64 = 5;
 const ELECTION_MS_MAX: u64 = 50_000;
 const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 /// A request must fit into one record of the log and one frame between peers.
-const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
+pub(crate) const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
 
 /// One member, ready to be started.
@@ -105,6 +105,9 @@ pub enum ConfigError {
         /// What is wrong.
         error: UrlError,
     },
+    /// A member without a name.
+    #[error("--name is empty: give the member the name that it has in --initial-cluster")]
+    NameEmpty,
     /// A part of `--initial-cluster` is not `name=url`.
     #[error("--initial-cluster: {0:?} does not have the form name=url")]
     MemberForm(String),
@@ -213,6 +216,9 @@ impl ServerConfig {
     /// The first thing that is wrong.
     pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
         let name = flags.text("name").unwrap_or(NAME_DEFAULT).to_owned();
+        if name.is_empty() {
+            return Err(ConfigError::NameEmpty);
+        }
         let listen_peer_urls = listen_urls(flags, "listen-peer-urls", PEER_URL_DEFAULT)?;
         let listen_client_urls = listen_urls(flags, "listen-client-urls", CLIENT_URL_DEFAULT)?;
         check_ports(&listen_peer_urls, &listen_client_urls)?;
@@ -220,8 +226,10 @@ impl ServerConfig {
         let (member, cluster, members) = initial_cluster(flags, &name, advertised)?;
         let (heartbeat_interval_ms, election_timeout_ms) = timers(flags)?;
         Ok(Self {
+            // An empty one is none, as in etcd: it must not become the working directory.
             data_directory: flags
                 .text("data-dir")
+                .filter(|directory| !directory.is_empty())
                 .map_or_else(|| PathBuf::from(format!("{name}.etcd")), PathBuf::from),
             advertise_client_urls: advertise_client_urls(flags)?,
             initial_state: choose(
@@ -425,6 +433,7 @@ mod tests {
         let config = configure(&[]).expect("defaults");
         assert_eq!(config.name, "default");
         assert_eq!(config.data_directory, PathBuf::from("default.etcd"));
+        assert_eq!(configure(&["--data-dir="]).expect("as without"), config);
         assert_eq!(config.members.len(), 1);
         // What etcd prints for its defaults.
         assert_eq!(format!("{:x}", config.member.0), "8e9e05c52164694d");
@@ -444,6 +453,15 @@ mod tests {
         assert_ne!(a.member, b.member);
         assert_eq!(a.peers().count(), 2);
         assert_eq!(b.members[&b.member].name, "b");
+    }
+
+    #[test]
+    fn a_member_needs_a_name() {
+        let error = configure(&["--name="]).expect_err("it is empty");
+        assert_eq!(
+            error.to_string(),
+            "--name is empty: give the member the name that it has in --initial-cluster"
+        );
     }
 
     #[test]

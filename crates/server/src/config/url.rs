@@ -26,6 +26,9 @@ pub enum UrlError {
     /// Host or port is missing, or the port is no number below 65536.
     #[error("URL address does not have the form \"host:port\": {0}")]
     HostPort(String),
+    /// Port 0 is any port at all, and nobody could be told which.
+    #[error("{0}: port 0 cannot be reached by anybody; write a port from 1 to 65535")]
+    PortZero(String),
     /// Something follows the port.
     #[error("URL must not contain a path: {0}")]
     Path(String),
@@ -60,6 +63,9 @@ impl Url {
         };
         let (host, port) = address.rsplit_once(':').ok_or_else(host_port)?;
         let port = port.parse().map_err(|_| host_port())?;
+        if port == 0 {
+            return Err(UrlError::PortZero(text.to_owned()));
+        }
         let host = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
             Some(inner) => inner.ok_or_else(host_port)?,
             None if host.contains(':') => return Err(host_port()),
@@ -134,6 +140,10 @@ mod tests {
             ("http://a", "URL address does not have the form \"host:port\": http://a"),
             ("http://a:x", "URL address does not have the form \"host:port\": http://a:x"),
             ("http://a:65536", "URL address does not have the form \"host:port\": http://a:65536"),
+            (
+                "http://a:0",
+                "http://a:0: port 0 cannot be reached by anybody; write a port from 1 to 65535",
+            ),
             ("http://:1", "URL address does not have the form \"host:port\": http://:1"),
             ("http://::1:1", "URL address does not have the form \"host:port\": http://::1:1"),
             ("http://[::1:1", "URL address does not have the form \"host:port\": http://[::1:1"),

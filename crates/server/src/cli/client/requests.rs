@@ -26,7 +26,7 @@ pub(super) enum Shape {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct GetArguments {
+pub(in crate::cli) struct GetArguments {
     /// The key, or where a range of keys begins.
     key: OsString,
     /// Where the range ends; this key is not part of it.
@@ -85,7 +85,7 @@ enum Consistency {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PutArguments {
+pub(in crate::cli) struct PutArguments {
     /// The key.
     key: OsString,
     /// The value; without it, or with -, standard input to its end.
@@ -99,7 +99,7 @@ pub(super) struct PutArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DelArguments {
+pub(in crate::cli) struct DelArguments {
     /// The key, or where a range of keys begins.
     key: OsString,
     /// Where the range ends; this key is not part of it.
