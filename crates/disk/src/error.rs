@@ -55,7 +55,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// The disk, or the quota, is full.
-    #[error("cannot {operation} {}: no space is left", path.display())]
+    #[error("cannot {operation} {}: no space is left; make room", path.display())]
     NoSpace {
         /// What was being done.
         operation: Operation,

@@ -16,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::api::raft_node::{RaftNodeLimits, RaftNodeMachine, RaftNodeTransport, routes};
 use crate::config::Url;
 use crate::identity::cluster_id;
-use crate::member::{DataDirectory, StartError, stop_requested};
+use crate::member::{DataDirectory, StartError, stop_requested, survive_file_size_limit};
 use crate::random::random_u64;
 use crate::runtime::{
     LogReader, LogWriter, MemoryLog, Parts, Running, RuntimeConfig, StopReason, start,
@@ -50,6 +50,7 @@ type Node = (Running<RaftNodeMachine>, Arc<RaftNodeTransport>);
 /// # Errors
 /// Why it did not start.
 pub(crate) fn run(options: &RaftNodeOptions) -> Result<StopReason, StartError> {
+    survive_file_size_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let running = runtime.block_on(async {
         let failed = |error| StartError::Listen { url: Url::new(HOST, options.listen_port), error };

@@ -18,6 +18,7 @@ const MS_MAX: u64 = i32::MAX as u64;
 
 /// The arguments of `quorate raft-node`, in the order that its harnesses pass them.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub(super) struct RaftNodeArguments {
     /// The port to listen on.
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
@@ -42,10 +43,16 @@ pub(super) struct RaftNodeArguments {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ports(Vec<u16>);
 
-/// A part of the list is no port.
+/// The list makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no port: a list of numbers from 1 to 65535 with commas between them is needed")]
-struct PortError(String);
+enum PortError {
+    #[error(
+        "{0:?} is no port: a list of numbers from 1 to 65535 with commas between them is needed"
+    )]
+    NoPort(String),
+    #[error("port {0} is listed twice: each node needs its own")]
+    Twice(u16),
+}
 
 impl FromStr for Ports {
     type Err = PortError;
@@ -53,9 +60,13 @@ impl FromStr for Ports {
     fn from_str(text: &str) -> Result<Self, PortError> {
         let port = |part: &str| match part.parse() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err(PortError(part.to_owned())),
+            _ => Err(PortError::NoPort(part.to_owned())),
         };
-        Ok(Self(text.split(',').map(port).collect::<Result<_, _>>()?))
+        let ports: Vec<u16> = text.split(',').map(port).collect::<Result<_, _>>()?;
+        match ports.iter().enumerate().find(|(place, port)| ports[..*place].contains(port)) {
+            Some((_, &port)) => Err(PortError::Twice(port)),
+            None => Ok(Self(ports)),
+        }
     }
 }
 
@@ -88,8 +99,9 @@ pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
             EXIT_FAULT
         }
         Err(error) => {
+            let status = if error.is_fault() { EXIT_FAULT } else { EXIT_REFUSED };
             complain("raft-node", error);
-            EXIT_REFUSED
+            status
         }
     }
 }

@@ -42,8 +42,9 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
             EXIT_FAULT
         }
         Err(error) => {
+            let status = if error.is_fault() { EXIT_FAULT } else { EXIT_REFUSED };
             complain("server", error);
-            EXIT_REFUSED
+            status
         }
     }
 }

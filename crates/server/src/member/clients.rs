@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use crate::api::etcd::{ClusterInfo, routes};
+use crate::api::etcd::{ClusterInfo, Health, routes};
 use crate::machine::KvMachine;
 use crate::runtime::Handle;
 
@@ -28,6 +28,7 @@ pub(super) async fn serve_clients(
     listener: TcpListener,
     handle: Handle<KvMachine>,
     info: Arc<ClusterInfo>,
+    health: Health,
     mut stopping: watch::Receiver<bool>,
 ) {
     let address = listener.local_addr();
@@ -36,7 +37,7 @@ pub(super) async fn serve_clients(
         // The sender outlives the server; should it not, that too is the end.
         let _ = stopping.wait_for(|&stop| stop).await;
     };
-    let router = routes(handle, info).into_axum_router().fallback(no_such_method);
+    let router = routes(handle, info, &health).into_axum_router().fallback(no_such_method);
     let served = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))

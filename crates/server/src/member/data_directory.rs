@@ -62,6 +62,26 @@ pub enum DataDirectoryError {
     Disk(#[from] DiskError),
 }
 
+impl DataDirectoryError {
+    /// Whether the disk failed, rather than that the directory is not one to be used.
+    pub fn is_fault(&self) -> bool {
+        use std::io::ErrorKind::{
+            IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem,
+        };
+        match self {
+            Self::Disk(error) | Self::Log(WalError::Disk(error)) => match error {
+                DiskError::NoSpace { .. } => true,
+                DiskError::Io { source, .. } => !matches!(
+                    source.kind(),
+                    PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory
+                ),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl DataDirectory {
     /// Continues the member's log, or begins it.
     ///

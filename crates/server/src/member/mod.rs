@@ -19,9 +19,11 @@ use tokio::sync::watch;
 
 use clients::serve_clients;
 pub use data_directory::{DataDirectory, DataDirectoryError};
-pub use signals::stop_requested;
+pub use signals::{stop_requested, survive_file_size_limit};
 
-use crate::api::etcd::{ApiLimits, ClusterInfo, EMULATED_VERSION, MemberInfo, publish_member};
+use crate::api::etcd::{
+    ApiLimits, ClusterInfo, EMULATED_VERSION, Health, MemberInfo, publish_member,
+};
 use crate::config::{ServerConfig, Url};
 use crate::machine::{KvMachine, MemberAttributes};
 use crate::random::random_u64;
@@ -53,11 +55,23 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether the machine failed, rather than that the configuration is one to be refused.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Data(error) => error.is_fault(),
+            Self::System(_) => true,
+            Self::Listen { .. } => false,
+        }
+    }
+}
+
 /// Runs a member until it is asked to stop, or must.
 ///
 /// # Errors
 /// Why it did not start; nothing was changed then.
 pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
+    survive_file_size_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (running, clients) = runtime.block_on(async {
         // Before anything is written: a member that cannot be reached must not leave data behind.
@@ -136,6 +150,7 @@ const COMMAND_OVERHEAD_BYTES: usize = 4096;
 /// finish.
 async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec<TcpListener>) {
     let info = Arc::new(cluster_info(config));
+    let health = Health::not_serving().await;
     let (stopping, _) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in clients {
@@ -143,13 +158,17 @@ async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec
             listener,
             running.handle().clone(),
             Arc::clone(&info),
+            health.clone(),
             stopping.subscribe(),
         ));
     }
-    tokio::spawn(announce(config.clone(), running.handle().clone(), info));
+    let announce = announce(config.clone(), running.handle().clone(), info, health.clone());
+    let announcing = tokio::spawn(announce);
     tokio::select! {
         signal = stop_requested() => {
-            tracing::info!(signal, "stopping: handing over leadership");
+            tracing::info!(signal, "stopping");
+            announcing.abort();
+            health.set(false).await;
             if config.peers().next().is_some() {
                 running.hand_over(HAND_OVER_MS_MAX).await;
             }
@@ -167,11 +186,17 @@ async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec
 
 /// Tells the others this member's name and URLs, which needs a leader, and then the world that the
 /// member serves. etcd's tools wait for these words.
-async fn announce(config: ServerConfig, handle: Handle<KvMachine>, info: Arc<ClusterInfo>) {
+async fn announce(
+    config: ServerConfig,
+    handle: Handle<KvMachine>,
+    info: Arc<ClusterInfo>,
+    health: Health,
+) {
     let client_urls = config.advertise_client_urls.iter().map(Url::to_string).collect();
     let attributes =
         MemberAttributes { member_id: config.member.0, name: config.name.clone(), client_urls };
     publish_member(handle, info, attributes).await;
+    health.set(true).await;
     for url in &config.listen_client_urls {
         tracing::info!(
             address = %format_args!("{}:{}", url.host(), url.port()),

@@ -1,4 +1,4 @@
-//! The operating system's way of asking a process to stop.
+//! The operating system's ways of asking a process to stop.
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,4 +15,11 @@ pub async fn stop_requested() -> &'static str {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     }
+}
+
+/// A file that would grow beyond the limit of this process (`ulimit -f`) is then a failed write, which
+/// stops the member with the file's name, rather than the end of the process without a word.
+pub fn survive_file_size_limit() {
+    // SAFETY: ignoring a signal runs no code of ours. It cannot fail for a signal that exists.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }

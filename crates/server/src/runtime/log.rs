@@ -75,6 +75,7 @@ impl LogReader for WalReader {
 pub(super) fn run_writer<M: StateMachine>(shared: &Shared<M>, mut log: impl LogWriter) {
     let mut batch = Vec::new();
     let mut prepared = false;
+    let mut warned = false;
     loop {
         // Where there is something to prepare, an empty mailbox is not waited for.
         let deadline = if prepared { None } else { Some(Instant::now()) };
@@ -89,10 +90,20 @@ pub(super) fn run_writer<M: StateMachine>(shared: &Shared<M>, mut log: impl LogW
             prepared = false;
         } else if !prepared {
             // A disk that is nearly full fails here first; the next write decides.
-            prepared = log.prepare().unwrap_or_else(|error| {
-                tracing::warn!(%error, "the log could not be prepared for later writes");
-                true
-            });
+            prepared = match log.prepare() {
+                Ok(prepared) => {
+                    warned &= !prepared;
+                    prepared
+                }
+                Err(error) => {
+                    // Tried again after every write, and said once.
+                    if !warned {
+                        tracing::warn!(%error, "the log could not be prepared for later writes");
+                    }
+                    warned = true;
+                    true
+                }
+            };
         }
         if taken == Taken::Closed {
             return;

@@ -20,6 +20,9 @@ use quorate_kv::KvLimits;
 use quorate_raft::NodeId;
 use tonic::Status;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
 
 pub use publish::publish_member;
 
@@ -100,13 +103,35 @@ impl ApiLimits {
     }
 }
 
-/// Every service of the client port, ready to be served. Health is reported as serving from the
-/// start: serve these once the member is ready.
-pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>) -> Routes {
+/// Whether the member serves, as `grpc.health.v1` reports it on every client port: load balancers
+/// send nobody to a member that says no. It says no until it is told otherwise.
+#[derive(Clone, Debug)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// The service as a whole has no name of its own.
+    const WHOLE: &str = "";
+
+    /// Of a member that does not serve yet.
+    pub async fn not_serving() -> Self {
+        let health = Self(HealthReporter::new());
+        health.set(false).await;
+        health
+    }
+
+    /// Whether it serves from now on.
+    pub async fn set(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.0.set_service_status(Self::WHOLE, status).await;
+    }
+}
+
+/// Every service of the client port.
+pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>, health: &Health) -> Routes {
     let message_bytes_max =
         info.limits.request_bytes_max.saturating_add(info.limits.message_overhead_bytes);
     let gate = Arc::new(Gate::new(handle, info));
-    let (_reporter, health) = tonic_health::server::health_reporter();
+    let health = HealthServer::new(HealthService::from_health_reporter(health.0.clone()));
     let kv = KvServer::new(kv::KvService::new(Arc::clone(&gate)))
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(usize::MAX);
