@@ -1,14 +1,14 @@
 //! A cluster of real `quorate server` processes on loopback, and clients of etcd's API.
 
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::interval;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::process::{Process, free_port, quorate};
+use crate::process::{Process, free_port, quorate, until};
 
 /// The generated clients of etcd's API.
 #[allow(
@@ -55,11 +55,25 @@ struct Member {
 pub(crate) struct Cluster {
     members: Vec<Member>,
     directory: TempDir,
+    flags: Vec<&'static str>,
 }
 
 impl Cluster {
-    /// Starts so many members and waits until one of them leads.
+    /// Starts so many members with etcd's default timers, and waits until one of them leads.
     pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, &[]).await
+    }
+
+    /// Starts so many members with flags of their own, and waits until one of them leads.
+    pub(crate) async fn start_with(count: usize, flags: &[&'static str]) -> Self {
+        let mut cluster = Self::prepare(count, flags);
+        (0..count).for_each(|index| cluster.start_member(index));
+        cluster.leader().await;
+        cluster
+    }
+
+    /// Members that are still to be started.
+    pub(crate) fn prepare(count: usize, flags: &[&'static str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let members = (0..count).map(|index| {
             let client_port = free_port();
@@ -76,10 +90,7 @@ impl Cluster {
                 process: None,
             }
         });
-        let mut cluster = Self { members: members.collect(), directory };
-        (0..count).for_each(|index| cluster.start_member(index));
-        cluster.leader().await;
-        cluster
+        Self { members: members.collect(), directory, flags: flags.to_vec() }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -98,28 +109,110 @@ impl Cluster {
 
     /// Starts a member, or starts it again on its data.
     pub(crate) fn start_member(&mut self, index: usize) {
+        self.start_member_with(index, &[]);
+    }
+
+    /// The same, with flags that take the place of those that it would have.
+    pub(crate) fn start_member_with(&mut self, index: usize, flags: &[String]) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path(index))
+            .expect("a log file");
+        let mut command = self.command(index);
+        command.args(flags).stdout(Stdio::null()).stderr(log);
+        self.members[index].process = Some(Process::start(&mut command));
+    }
+
+    /// What starts a member.
+    pub(crate) fn command(&self, index: usize) -> Command {
         let peer = |m: &Member| format!("{}=http://127.0.0.1:{}", m.name, m.peer_port);
         let all: Vec<String> = self.members.iter().map(peer).collect();
         let Member { name, client_port, peer_port, .. } = &self.members[index];
         let client_url = format!("http://127.0.0.1:{client_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.directory.path().join(format!("{name}.log")))
-            .expect("a log file");
         let mut command = quorate();
         command
             .arg("server")
             .args(["--name", name])
             .arg("--data-dir")
-            .arg(self.directory.path().join(name))
+            .arg(self.data_directory(index))
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &all.join(",")])
-            .stdout(Stdio::null())
-            .stderr(log);
-        self.members[index].process = Some(Process::start(&mut command));
+            .args(&self.flags);
+        command
+    }
+
+    /// Where a member keeps its data.
+    pub(crate) fn data_directory(&self, index: usize) -> PathBuf {
+        self.directory.path().join(&self.members[index].name)
+    }
+
+    fn log_path(&self, index: usize) -> PathBuf {
+        self.directory.path().join(format!("{}.log", self.members[index].name))
+    }
+
+    /// What a member has logged so far; nothing where it was never started.
+    pub(crate) fn log(&self, index: usize) -> String {
+        let bytes = std::fs::read(self.log_path(index)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Where a member serves clients.
+    pub(crate) fn client_address(&self, index: usize) -> String {
+        format!("127.0.0.1:{}", self.members[index].client_port)
+    }
+
+    /// Where a member listens for its peers.
+    pub(crate) fn peer_address(&self, index: usize) -> String {
+        format!("127.0.0.1:{}", self.members[index].peer_port)
+    }
+
+    /// The process of a member that runs.
+    pub(crate) fn process(&mut self, index: usize) -> &mut Process {
+        self.members[index].process.as_mut().expect("it was started")
+    }
+
+    /// Asks a member to stop, and answers its exit status.
+    pub(crate) async fn stop(&mut self, index: usize) -> Option<i32> {
+        self.process(index).terminate();
+        self.ended(index).await
+    }
+
+    /// Waits until a member has ended, and answers its exit status.
+    pub(crate) async fn ended(&mut self, index: usize) -> Option<i32> {
+        let status = self.process(index).ended().await;
+        self.members[index].process = None;
+        status
+    }
+
+    /// Waits until a member answers a linearizable read.
+    pub(crate) async fn wait_until_it_serves(&self, index: usize) {
+        let what = format!("m{index} to serve");
+        until(&what, async || self.get(index, "any").await.is_ok()).await;
+    }
+
+    /// A linearizable read of one key.
+    pub(crate) async fn get(
+        &self,
+        index: usize,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, tonic::Status> {
+        let request = RangeRequest { key: key.to_owned().into(), ..RangeRequest::default() };
+        let response = self.kv(index).range(request).await?.into_inner();
+        Ok(response.kvs.first().map(|kv| kv.value.to_vec()))
+    }
+
+    /// A put that has to succeed.
+    pub(crate) async fn put(&self, index: usize, key: &str, value: &str) {
+        let put = put(key.to_owned(), value.to_owned());
+        self.kv(index).put(put).await.unwrap_or_else(|error| panic!("put {key}: {error}"));
+    }
+
+    /// A connection to one member.
+    pub(crate) fn channel(&self, index: usize) -> Channel {
+        self.members[index].channel.clone()
     }
 
     /// kill -9.

@@ -2,6 +2,8 @@
 //! quick tests run with all others; those marked `ignored` take minutes or need an idle machine,
 //! and have a command of their own (`cargo xtask`).
 
+/// Bad input and broken surroundings: one clear line, nothing changed, nothing lost.
+mod bad_input;
 /// Three members of the real program.
 mod cluster;
 /// The real etcdctl.

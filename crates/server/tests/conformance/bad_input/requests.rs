@@ -1,0 +1,151 @@
+//! Requests of etcd's API that must be refused, with etcd's own codes and words, since its clients
+//! compare both. None of them may change anything.
+
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::{QUICK, assert_no_panic};
+use crate::cluster::proto::etcdserverpb::compare::{CompareResult, CompareTarget};
+use crate::cluster::proto::etcdserverpb::request_op::Request;
+use crate::cluster::proto::etcdserverpb::{
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+use crate::cluster::{Cluster, put};
+use crate::process::until;
+
+fn is(refused: Result<impl Sized, Status>, code: Code, text: &str) {
+    let Err(status) = refused else { panic!("it was not refused with {text}") };
+    assert_eq!((status.code(), status.message()), (code, text));
+}
+
+fn op(request: Request) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+fn put_op(key: &str) -> RequestOp {
+    op(Request::RequestPut(put(key.to_owned(), "v".to_owned())))
+}
+
+fn txn(success: Vec<RequestOp>) -> TxnRequest {
+    TxnRequest { success, ..TxnRequest::default() }
+}
+
+/// Transactions within transactions, so many of them around a put.
+fn nested(depth: usize, key: &str) -> TxnRequest {
+    (1..depth).fold(txn(vec![put_op(key)]), |inner, _| txn(vec![op(Request::RequestTxn(inner))]))
+}
+
+async fn revision(cluster: &Cluster) -> i64 {
+    let status = cluster.status(0).await.expect("it answers");
+    status.header.expect("a header").revision
+}
+
+#[tokio::test]
+async fn requests_that_are_too_long_are_refused() {
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let put_of = |bytes: usize| put("key".to_owned(), "x".repeat(bytes));
+    let kv = || cluster.kv(0).max_encoding_message_size(64 << 20);
+    let too_large = "etcdserver: request is too large";
+    is(kv().put(put_of(1_600_000)).await, Code::InvalidArgument, too_large);
+    for (bytes, found) in [(2 << 20, 2_097_162), (12 << 20, 12_582_922)] {
+        let text = format!("grpc: received message larger than max ({found} vs. 2097152)");
+        is(kv().put(put_of(bytes)).await, Code::ResourceExhausted, &text);
+    }
+    assert_eq!(revision(&cluster).await, 1);
+    kv().put(put_of(1_500_000)).await.expect("it is within the limit");
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_refused_in_etcds_words() {
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let mut kv = cluster.kv(0);
+    let invalid = Code::InvalidArgument;
+
+    let no_key = "etcdserver: key is not provided";
+    is(kv.put(PutRequest::default()).await, invalid, no_key);
+    is(kv.range(RangeRequest::default()).await, invalid, no_key);
+    is(kv.delete_range(DeleteRangeRequest::default()).await, invalid, no_key);
+    is(kv.txn(txn(vec![put_op("")])).await, invalid, no_key);
+
+    let many = (0..129).map(|number| put_op(&format!("key{number}"))).collect();
+    is(kv.txn(txn(many)).await, invalid, "etcdserver: too many operations in txn request");
+    let twice = txn(vec![put_op("key"), put_op("key")]);
+    is(kv.txn(twice).await, invalid, "etcdserver: duplicate key given in txn request");
+    let nothing = txn(vec![RequestOp { request: None }]);
+    is(kv.txn(nothing).await, invalid, "etcdserver: key not found");
+
+    let bad_sort = "etcdserver: invalid sort option";
+    let sorted = |sort_order, sort_target| RangeRequest {
+        key: "key".into(),
+        sort_order,
+        sort_target,
+        ..RangeRequest::default()
+    };
+    is(kv.range(sorted(3, 0)).await, invalid, bad_sort);
+    is(kv.range(sorted(-1, 0)).await, invalid, bad_sort);
+    is(kv.range(sorted(0, 5)).await, invalid, bad_sort);
+    let compare = |result, target| TxnRequest {
+        compare: vec![Compare { result, target, key: "key".into(), ..Compare::default() }],
+        ..txn(vec![put_op("key")])
+    };
+    let bad_compare = "etcdserver: unknown comparison in txn request";
+    is(kv.txn(compare(9, CompareTarget::Version.into())).await, invalid, bad_compare);
+    is(kv.txn(compare(CompareResult::Equal.into(), 9)).await, invalid, bad_compare);
+
+    let leased = PutRequest { lease: 7, ..put("key".to_owned(), "v".to_owned()) };
+    is(kv.put(leased).await, Code::NotFound, "etcdserver: requested lease not found");
+    let future = "etcdserver: mvcc: required revision is a future revision";
+    let at = RangeRequest { revision: 1000, ..sorted(0, 0) };
+    is(kv.range(at).await, Code::OutOfRange, future);
+    let compaction = CompactionRequest { revision: 1000, ..CompactionRequest::default() };
+    is(kv.compact(compaction).await, Code::OutOfRange, future);
+
+    assert_eq!(revision(&cluster).await, 1);
+    assert_no_panic(&cluster);
+}
+
+/// A decoder or a state machine that recurses without a bound would overflow its stack.
+#[tokio::test]
+async fn transactions_within_transactions_have_a_bound() {
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let mut kv = cluster.kv(0);
+    kv.txn(nested(20, "deep")).await.expect("etcd takes it too");
+    assert_eq!(cluster.get(0, "deep").await.expect("served"), Some(b"v".to_vec()));
+    let before = revision(&cluster).await;
+    for depth in [200, 2000] {
+        let Err(status) = kv.txn(nested(depth, "deeper")).await else { panic!("{depth} taken") };
+        assert_eq!(status.code(), Code::Internal, "{status}");
+        assert!(status.message().contains("recursion limit"), "{status}");
+    }
+    assert_eq!(revision(&cluster).await, before);
+    assert_no_panic(&cluster);
+}
+
+/// Load balancers ask before they send anybody; a member without a leader serves nobody.
+#[tokio::test]
+async fn health_is_reported_only_once_the_member_serves() {
+    let mut cluster = Cluster::prepare(3, QUICK);
+    let health = async |cluster: &Cluster| {
+        let mut client = HealthClient::new(cluster.channel(0));
+        client
+            .check(HealthCheckRequest::default())
+            .await
+            .ok()
+            .map(|answer| answer.into_inner().status())
+    };
+    cluster.start_member(0);
+    let mut first = None;
+    until("the member to say how it is", async || {
+        first = health(&cluster).await;
+        first.is_some()
+    })
+    .await;
+    assert_eq!(first, Some(ServingStatus::NotServing));
+    cluster.start_member(1);
+    until("the member to serve", async || health(&cluster).await == Some(ServingStatus::Serving))
+        .await;
+    cluster.put(0, "key", "value").await;
+}
