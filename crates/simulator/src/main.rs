@@ -1,12 +1,12 @@
 //! `quorate-simulate`: runs seeds of the simulated cluster and says what they broke.
 
-use std::fmt;
+mod arguments;
+
 use std::ops::Range;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Instant;
 
-use clap::Parser;
+use arguments::{Arguments, Parsed};
 use quorate_simulator::{
     Checker, Comparison, Counter, Counters, Length, Report, TraceMode, compare_twice, run_seed,
     run_seed_with_tail, run_seeds,
@@ -14,85 +14,8 @@ use quorate_simulator::{
 
 /// Violations that are shown in full; more are only counted.
 const VIOLATIONS_SHOWN_MAX: u64 = 5;
-
-/// Runs a cluster of real replicas on a simulated network, clock and disk, seed by seed, and checks
-/// every step. The same seed always gives the same run.
-#[derive(Debug, Parser)]
-#[command(name = "quorate-simulate", version)]
-struct Arguments {
-    /// Run this one seed
-    #[arg(long, conflicts_with_all = ["seeds", "count"])]
-    seed: Option<u64>,
-    /// Print everything that happens; with --seed
-    #[arg(long, requires = "seed")]
-    trace: bool,
-    /// Run each seed twice and compare the traces
-    #[arg(long)]
-    twice: bool,
-    /// Run the seeds FROM..TO, without TO
-    #[arg(long, value_name = "FROM..TO", conflicts_with = "count")]
-    seeds: Option<SeedRange>,
-    /// Run so many seeds
-    #[arg(long, default_value_t = 20)]
-    count: u64,
-    /// The first seed of --count
-    #[arg(long, default_value_t = 1, value_name = "SEED")]
-    from: u64,
-    /// Simulate at least so many seconds with faults
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    seconds_min: u64,
-    /// Have clients ask for at least so many operations
-    #[arg(long, default_value_t = 500, value_name = "COUNT")]
-    operations_min: usize,
-    /// Seeds to run at a time, each on a thread of its own
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
-    /// Succeed if, and only if, this checker fires within the seeds
-    #[arg(long, value_name = "CHECKER")]
-    expect: Option<CheckerName>,
-}
-
-/// `FROM..TO`.
-#[derive(Clone, Debug)]
-struct SeedRange(Range<u64>);
-
-#[derive(Clone, Copy, Debug)]
-struct CheckerName(Checker);
-
-#[derive(Debug, thiserror::Error)]
-enum ArgumentError {
-    #[error("a range of seeds is written as 1..100")]
-    Range,
-    #[error("no such checker; there are {}", CheckerNames)]
-    Checker,
-}
-
-struct CheckerNames;
-
-impl fmt::Display for CheckerNames {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = Checker::ALL.iter().map(|checker| checker.name()).collect();
-        f.write_str(&names.join(", "))
-    }
-}
-
-impl FromStr for SeedRange {
-    type Err = ArgumentError;
-
-    fn from_str(text: &str) -> Result<Self, ArgumentError> {
-        let (from, to) = text.split_once("..").ok_or(ArgumentError::Range)?;
-        let number = |text: &str| text.parse().map_err(|_| ArgumentError::Range);
-        Ok(Self(number(from)?..number(to)?))
-    }
-}
-
-impl FromStr for CheckerName {
-    type Err = ArgumentError;
-
-    fn from_str(text: &str) -> Result<Self, ArgumentError> {
-        Checker::from_name(text).map(Self).ok_or(ArgumentError::Checker)
-    }
-}
+/// The exit status of a command line that cannot be understood.
+const USAGE_STATUS: u8 = 2;
 
 /// What all seeds together came to.
 #[derive(Default)]
@@ -103,20 +26,27 @@ struct Totals {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let length = Length {
-        duration_ms_min: arguments.seconds_min * 1000,
-        operations_min: arguments.operations_min,
-    };
-    let seeds = match (arguments.seed, &arguments.seeds) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(SeedRange(range))) => range.clone(),
-        (None, None) => arguments.from..arguments.from + arguments.count,
-    };
-    let fine = match arguments.seed {
-        _ if arguments.twice => run_twice(seeds, length),
-        Some(seed) if arguments.expect.is_none() => run_one(seed, length, arguments.trace),
-        _ => run_many(&arguments, seeds, length),
+    match arguments::parse(lexopt::Parser::from_env()) {
+        Ok(Parsed::Run(arguments)) => run(&arguments),
+        Ok(Parsed::Help) => {
+            print!("{}", arguments::HELP);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("quorate-simulate: {error}; see --help");
+            ExitCode::from(USAGE_STATUS)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> ExitCode {
+    let Arguments { length, seeds, .. } = arguments;
+    let fine = if arguments.twice {
+        run_twice(seeds.clone(), *length)
+    } else if arguments.single && arguments.expect.is_none() {
+        run_one(seeds.start, *length, arguments.trace)
+    } else {
+        run_many(arguments)
     };
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -149,18 +79,16 @@ fn run_twice(seeds: Range<u64>, length: Length) -> bool {
     same
 }
 
-fn run_many(arguments: &Arguments, seeds: Range<u64>, length: Length) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "how long the runs took is no part of any run")]
+fn run_many(arguments: &Arguments) -> bool {
+    let Arguments { seeds, length, threads, expect, .. } = arguments;
+    #[expect(clippy::disallowed_methods, reason = "how long the machine took, not the cluster")]
     let started = Instant::now();
-    let expected = arguments.expect.map(|CheckerName(checker)| checker);
     let mut totals = Totals::default();
     let count = seeds.end.saturating_sub(seeds.start);
-    run_seeds(seeds.start, count, length, arguments.threads, |report| {
-        totals.take(&report, expected)
-    });
+    run_seeds(seeds.start, count, *length, *threads, |report| totals.take(&report, *expect));
     let seconds = started.elapsed().as_secs_f64();
-    match expected {
-        Some(checker) => totals.conclude_expected(checker),
+    match expect {
+        Some(checker) => totals.conclude_expected(*checker),
         None => totals.conclude(seconds),
     }
 }
