@@ -33,7 +33,7 @@ pub(crate) mod proto {
 #[ignore = "takes a minute and wants an idle machine: cargo xtask raft-node"]
 async fn scenarios() {
     let runs = number("QUORATE_RUNS", 1);
-    let parallel = number("QUORATE_PARALLEL", 5);
+    let parallel = number("QUORATE_PARALLEL", 10);
     let mut failures = 0;
     for run in 1..=runs {
         let began = Instant::now();
