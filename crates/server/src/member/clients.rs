@@ -11,8 +11,8 @@ use tonic::body::Body;
 use tonic::codegen::http::{Response, StatusCode, Version, header};
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
+use super::connections::{ConnectionLimit, accept};
 use crate::api::etcd::{ClusterInfo, Health, routes};
 use crate::machine::KvMachine;
 use crate::runtime::Handle;
@@ -26,13 +26,13 @@ const ONLY_GRPC: &str =
 /// Serves clients until told to stop; then finishes what is under way.
 pub(super) async fn serve_clients(
     listener: TcpListener,
+    limit: ConnectionLimit,
     handle: Handle<KvMachine>,
     info: Arc<ClusterInfo>,
     health: Health,
     mut stopping: watch::Receiver<bool>,
 ) {
     let address = listener.local_addr();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let stop = async move {
         // The sender outlives the server; should it not, that too is the end.
         let _ = stopping.wait_for(|&stop| stop).await;
@@ -43,7 +43,7 @@ pub(super) async fn serve_clients(
         .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
         .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
         .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(incoming, stop)
+        .serve_with_incoming_shutdown(accept(listener, limit), stop)
         .await;
     if let Err(error) = served {
         tracing::error!(?address, %error, "clients are no longer served here");

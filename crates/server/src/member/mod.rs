@@ -2,6 +2,7 @@
 //! from its configuration to its last word.
 
 mod clients;
+mod connections;
 mod data_directory;
 mod signals;
 
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use clients::serve_clients;
+use connections::ConnectionLimit;
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use signals::{stop_requested, survive_file_size_limit};
 
@@ -151,11 +153,13 @@ const COMMAND_OVERHEAD_BYTES: usize = 4096;
 async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec<TcpListener>) {
     let info = Arc::new(cluster_info(config));
     let health = Health::not_serving().await;
+    let limit = ConnectionLimit::of_system();
     let (stopping, _) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
     for listener in clients {
         servers.spawn(serve_clients(
             listener,
+            limit.clone(),
             running.handle().clone(),
             Arc::clone(&info),
             health.clone(),
@@ -167,17 +171,16 @@ async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec
     tokio::select! {
         signal = stop_requested() => {
             tracing::info!(signal, "stopping");
-            announcing.abort();
             health.set(false).await;
             if config.peers().next().is_some() {
                 running.hand_over(HAND_OVER_MS_MAX).await;
             }
         }
-        reason = running.stopped() => {
-            tracing::error!(%reason, "the member stopped");
-            return;
-        }
+        // What is under way is then told that its outcome is unknown.
+        reason = running.stopped() => tracing::error!(%reason, "the member stopped"),
     }
+    announcing.abort();
+    health.set(false).await;
     let _ = stopping.send(true);
     let drained = async { while servers.join_next().await.is_some() {} };
     // Streams that clients hold open do not end by themselves.

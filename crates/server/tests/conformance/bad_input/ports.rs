@@ -1,6 +1,7 @@
 //! What arrives at a port and is no request: ports that are taken, garbage, connections that say
 //! nothing, members of another cluster.
 
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{QUICK, REFUSED, assert_no_panic, refused, says};
 use crate::cluster::Cluster;
-use crate::process::{free_port, quorate, until};
+use crate::process::{Process, free_port, quorate, run, until};
 
 /// Longer than a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -123,6 +124,49 @@ async fn connections_that_say_nothing_do_not_keep_a_member_out() {
     let closed = timeout(PATIENCE, silent[0].read(&mut byte)).await;
     assert!(matches!(closed, Ok(Ok(0) | Err(_))), "a silent connection is still open");
     assert_no_panic(&cluster);
+}
+
+/// Every connection takes a file, and a member without one left could open neither its next segment
+/// nor a connection to a peer.
+#[tokio::test]
+async fn more_clients_than_there_are_files_are_turned_away() {
+    const FILES_MAX: libc::rlim_t = 200;
+    const CLIENTS: usize = 300;
+    let cluster = Cluster::prepare(1, QUICK);
+    let log = cluster.directory().join("m0.log");
+    let mut command = cluster.command(0);
+    command.stderr(std::fs::File::create(log).expect("a log file"));
+    let limit = || {
+        let limit = libc::rlimit { rlim_cur: FILES_MAX / 2, rlim_max: FILES_MAX };
+        // SAFETY: the call is async-signal-safe and reads only `limit`.
+        match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(limit) };
+    let _member = Process::start(&mut command);
+    cluster.wait_until_it_serves(0).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(TcpStream::connect(cluster.client_address(0)).await.expect("it listens"));
+    }
+    let mut byte = [0];
+    let turned_away = clients.last_mut().expect("there are many").read(&mut byte);
+    let closed = timeout(PATIENCE, turned_away).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "it was let in");
+    // Whoever was there before is served, and room is given to others once there is some.
+    cluster.put(0, "meanwhile", "value").await;
+    drop(clients);
+    until("a new client to be let in", async || {
+        let mut client = quorate();
+        client.args(["get", "meanwhile", "--endpoints", &cluster.client_address(0)]);
+        run(client).await.stdout == "value\n"
+    })
+    .await;
+    says(&cluster.log(0), &["closed clients' connections: too many"]);
+    assert!(!cluster.log(0).contains("cannot accept"), "{}", cluster.log(0));
 }
 
 /// A browser, a health check or a scraper that got the port wrong is told so.
