@@ -159,10 +159,9 @@ async fn messages_that_no_leader_sends_do_no_harm() {
     let max = i32::MAX;
     let entries = |terms: &[i32]| terms.iter().map(|&term| entry(term, "bad", 1)).collect();
     let attacks = [
-        // Entries of a later term than the leader's own, and of falling terms.
-        AppendEntriesArgs { entries: entries(&[5]), ..append() },
-        AppendEntriesArgs { term: 5, entries: entries(&[4, 3]), ..append() },
-        AppendEntriesArgs { term: 5, entries: entries(&[0]), ..append() },
+        // Committed entries of a later term than the leader's own, and of falling terms.
+        AppendEntriesArgs { entries: entries(&[5]), leader_commit: 9, ..append() },
+        AppendEntriesArgs { term: 5, entries: entries(&[4, 3]), leader_commit: 9, ..append() },
         // Before the beginning, and far beyond the end.
         AppendEntriesArgs { prev_log_term: 1, ..append() },
         AppendEntriesArgs { prev_log_index: max, prev_log_term: 1, ..append() },

@@ -51,6 +51,9 @@ async fn a_leader_that_is_asked_to_stop_hands_over_and_loses_nothing() {
     assert_eq!(cluster.stop(leader).await, Some(0));
     let took = asked.elapsed();
     assert!(took < STOP, "it took {took:?} to stop");
+    let log = cluster.log(leader);
+    let (_before, after) = log.split_once("stopping").expect("it says so");
+    says(after, &["role=\"follower\""]);
     let at_stop = count();
     until("the others to go on", async || count() > at_stop + 50).await;
     stop.store(true, Ordering::Relaxed);
@@ -70,7 +73,6 @@ async fn a_leader_that_is_asked_to_stop_hands_over_and_loses_nothing() {
         let lost: Vec<_> = acknowledged.difference(&held).collect();
         assert!(lost.is_empty(), "acknowledged and not on m{index}: {lost:?}");
     }
-    says(&cluster.log(leader), &["stopping"]);
     assert_no_panic(&cluster);
 }
 
