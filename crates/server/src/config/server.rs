@@ -23,7 +23,7 @@ const ELECTION_HEARTBEATS_MIN: u64 = 5;
 const ELECTION_MS_MAX: u64 = 50_000;
 const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 /// A request must fit into one record of the log and one frame between peers.
-pub(crate) const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
+const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
 
 /// One member, ready to be started.

@@ -60,6 +60,27 @@ async fn requests_that_are_too_long_are_refused() {
     assert_no_panic(&cluster);
 }
 
+/// The longest that any flag allows still fits a record of the log and a frame between members: a
+/// member that took what it cannot pass on would keep its client waiting for nothing.
+#[tokio::test]
+async fn the_longest_request_that_can_be_allowed_reaches_every_member() {
+    const LIMIT: usize = 10 << 20;
+    let flags = [QUICK, &["--max-request-bytes=10485760"]].concat();
+    let cluster = Cluster::start_with(3, &flags).await;
+    let follower = (cluster.leader().await + 1) % 3;
+    let value = "x".repeat(LIMIT - 100);
+    cluster.put(follower, "long", &value).await;
+    for index in 0..3 {
+        cluster.wait_until_caught_up(index).await;
+        let held = cluster.everything(index, "long").await;
+        assert!(held.len() == 1 && held[0].value == value.as_bytes(), "m{index} has it not");
+    }
+    let longer = put("long".to_owned(), "x".repeat(LIMIT));
+    let too_large = "etcdserver: request is too large";
+    is(cluster.kv(follower).put(longer).await, Code::InvalidArgument, too_large);
+    assert_no_panic(&cluster);
+}
+
 #[tokio::test]
 async fn requests_that_make_no_sense_are_refused_in_etcds_words() {
     let cluster = Cluster::start_with(1, QUICK).await;
