@@ -86,8 +86,9 @@ pub enum WalError {
     },
     /// Something that was acknowledged is damaged. Nothing was changed.
     #[error(
-        "{} is damaged at byte {offset}: {why}; nothing was changed: restore the member from its \
-         peers (remove it, then add it anew with an empty data directory)",
+        "{} is damaged at byte {offset}: {why}; nothing was changed: keep the directory, leave the \
+         cluster to its other members, and do not start this one with an empty directory, for it \
+         could vote twice",
         file.display()
     )]
     Corrupt {
