@@ -13,6 +13,10 @@ use crate::machine::KvMachine;
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::maintenance_server::Maintenance;
 
+/// What the database of an empty store is said to take. Never 0: etcd's database has some pages from
+/// the start, and etcdctl divides by its size.
+const DB_SIZE_BYTES_MIN: i64 = 1;
+
 /// See the module.
 pub(super) struct MaintenanceService {
     gate: Arc<Gate>,
@@ -41,7 +45,7 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<wire::StatusResponse>, Status> {
         let read = |machine: &KvMachine| (machine.kv().revision(), machine.kv().size_bytes());
         let (revision, size_bytes) = self.gate.read(true, read).await?;
-        let size_bytes = i64::try_from(size_bytes).unwrap_or(i64::MAX);
+        let size_bytes = i64::try_from(size_bytes).unwrap_or(i64::MAX).max(DB_SIZE_BYTES_MIN);
         let status = self.gate.status();
         let info = self.gate.info();
         let mut errors = Vec::new();
