@@ -5,22 +5,27 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::cluster::Cluster;
 
-/// Builds etcdctl and returns where it is.
-fn build(directory: &Path) -> PathBuf {
-    let program = directory.join("etcdctl");
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/etcd");
-    let status = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg("go.etcd.io/etcd/etcdctl/v3")
-        .current_dir(module)
-        .status()
-        .expect("go is on this machine");
-    assert!(status.success(), "etcdctl builds");
-    program
+/// Builds etcdctl, once for all tests, and returns where it is.
+fn build() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let built = PROGRAM.get_or_init(|| {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("etcdctl");
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/etcd");
+        let status = Command::new("go")
+            .args(["build", "-o"])
+            .arg(&program)
+            .arg("go.etcd.io/etcd/etcdctl/v3")
+            .current_dir(module)
+            .status()
+            .expect("go is on this machine");
+        assert!(status.success(), "etcdctl builds");
+        program
+    });
+    built.clone()
 }
 
 struct Etcdctl {
@@ -75,7 +80,7 @@ impl Etcdctl {
 
 async fn start() -> (Cluster, Etcdctl) {
     let cluster = Cluster::start(3).await;
-    let program = build(cluster.directory());
+    let program = build();
     let endpoints = cluster.endpoints();
     (cluster, Etcdctl { program, endpoints })
 }
