@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Response, StatusCode, Version, header};
-use tonic::service::Routes;
+use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use super::connections::{ConnectionLimit, accept};
-use crate::api::etcd::{ClusterInfo, Health, routes};
+use crate::api::etcd::{ClusterInfo, Health, note_deadline, routes};
 use crate::machine::KvMachine;
 use crate::runtime::Handle;
 
@@ -42,6 +42,7 @@ pub(super) async fn serve_clients(
         .accept_http1(true)
         .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
         .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
+        .layer(InterceptorLayer::new(note_deadline))
         .add_routes(Routes::from(router))
         .serve_with_incoming_shutdown(accept(listener, limit), stop)
         .await;

@@ -28,6 +28,7 @@ pub use publish::publish_member;
 
 use self::gate::Gate;
 use self::transport_errors::AsEtcdWordsThem;
+pub(crate) use self::transport_errors::note_deadline;
 use crate::identity::ClusterId;
 use crate::machine::KvMachine;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;

@@ -1,13 +1,61 @@
-//! A message that is too long is refused by the transport before any service sees it. tonic and the
-//! Go library that etcd is built on word that differently; clients know the latter.
+//! A message that is too long is refused by the transport before any service sees it, and a request
+//! whose client waits no longer is given up by it. tonic and the Go library that etcd is built on
+//! word that differently; clients know the latter.
+//!
+//! tonic gives up outside of everything that can be put around a service, so its answer cannot be
+//! reworded. A deadline that was noted before tonic started its own clock passes first.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
+
+/// What a client says about how long it waits: digits, and a letter for the unit.
+const TIMEOUT_HEADER: &str = "grpc-timeout";
+/// Digits that the protocol allows it.
+const TIMEOUT_DIGITS_MAX: usize = 8;
+
+/// What Go says once a deadline has passed.
+const DEADLINE_TEXT: &str = "context deadline exceeded";
+
+/// When the client of a request stops waiting.
+#[derive(Clone, Copy)]
+struct Deadline(Instant);
+
+/// Notes the client's deadline in the request; to be called as soon as the request has come.
+///
+/// # Errors
+/// None: a header that makes no sense is none, as for tonic.
+pub(crate) fn note_deadline(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let header = request.metadata().get(TIMEOUT_HEADER).and_then(|value| value.to_str().ok());
+    if let Some(patience) = header.and_then(parse_timeout) {
+        request.extensions_mut().insert(Deadline(Instant::now() + patience));
+    }
+    Ok(request)
+}
+
+/// The protocol's notation: "100m" is a tenth of a second.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > TIMEOUT_DIGITS_MAX {
+        return None;
+    }
+    let amount = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 60 * 60)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
 
 /// A service whose transport errors are worded as etcd's.
 #[derive(Clone)]
@@ -31,9 +79,18 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let deadline = request.extensions().get::<Deadline>().copied();
         let answer = self.0.call(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let response = match deadline {
+                None => answer.await?,
+                Some(Deadline(at)) => match timeout_at(at, answer).await {
+                    Ok(answer) => answer?,
+                    Err(_elapsed) => {
+                        return Ok(Status::deadline_exceeded(DEADLINE_TEXT).into_http());
+                    }
+                },
+            };
             // Only an answer that is an error from the start has its status among the headers.
             let refused = Status::from_header_map(response.headers()).as_ref().and_then(reword);
             Ok(match refused {
@@ -69,6 +126,24 @@ mod tests {
         let ours = reword(&Status::out_of_range(TONICS)).unwrap();
         assert_eq!(ours.code(), Code::ResourceExhausted);
         assert_eq!(ours.message(), "grpc: received message larger than max (99 vs. 9)");
+    }
+
+    #[test]
+    fn a_timeout_is_read_as_the_protocol_writes_it() {
+        let read = [
+            ("1H", Duration::from_secs(3600)),
+            ("2M", Duration::from_secs(120)),
+            ("3S", Duration::from_secs(3)),
+            ("99999999m", Duration::from_millis(99_999_999)),
+            ("5u", Duration::from_micros(5)),
+            ("6n", Duration::from_nanos(6)),
+        ];
+        for (text, patience) in read {
+            assert_eq!(parse_timeout(text), Some(patience), "{text}");
+        }
+        for text in ["", "S", "5", "5x", "100000000m", "-1S", "1\u{b5}"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Requests of etcd's API that must be refused, with etcd's own codes and words, since its clients
 //! compare both. None of them may change anything.
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -145,6 +150,40 @@ async fn transactions_within_transactions_have_a_bound() {
     }
     assert_eq!(revision(&cluster).await, before);
     assert_no_panic(&cluster);
+}
+
+/// What the member answers to a put whose client waits for these milliseconds. A client of gRPC gives
+/// up by itself at the same moment, so the member's own answer is read without one: over HTTP/1.1,
+/// where the status is a line of text.
+async fn put_within(address: &str, patience_ms: u64) -> String {
+    const PUT: &[u8] = b"\x00\x00\x00\x00\x06\x0a\x01k\x12\x01v";
+    let head = format!(
+        "POST /etcdserverpb.KV/Put HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/grpc\r\nTE: trailers\r\ngrpc-timeout: {patience_ms}m\r\n\
+         Content-Length: {}\r\n\r\n",
+        PUT.len()
+    );
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(&[head.as_bytes(), PUT].concat()).await.expect("it reads");
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    read.expect("it answers").expect("it writes");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_clients_deadline_that_passes_is_answered_in_etcds_words() {
+    const TRIES: u64 = 30;
+    let mut cluster = Cluster::prepare(3, QUICK);
+    cluster.start_member(0);
+    let listens = async || TcpStream::connect(cluster.client_address(0)).await.is_ok();
+    until("the member to listen", listens).await;
+    // Without a leader, a put waits for longer than any of these.
+    for patience_ms in 1..=TRIES {
+        let answer = put_within(&cluster.client_address(0), patience_ms).await;
+        assert!(answer.contains("grpc-status: 4\r\n"), "{patience_ms} ms: {answer}");
+        assert!(answer.contains("grpc-message: context%20deadline%20exceeded\r\n"), "{answer}");
+    }
 }
 
 /// Load balancers ask before they send anybody; a member without a leader serves nobody.
