@@ -16,7 +16,8 @@ Exit status:
   0  it was done
   1  the answer is no: a missing key, a request that was refused, an endpoint without an answer
   2  the command makes no sense
-  3  no member answered, or whether a write was done is not known";
+  3  no member answered, or none could serve it; nothing was done
+  4  whether a write was done is not known";
 
 /// The commands of the client.
 #[derive(Debug, Subcommand)]
@@ -82,7 +83,7 @@ pub(super) struct ClientOptions {
     /// How to print the answer [default: text].
     #[arg(short, long, value_enum)]
     output: Option<OutputFormat>,
-    /// How many seconds a member has to answer [default: 10].
+    /// How many seconds asking may take, all members together [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: Option<u64>,
 }

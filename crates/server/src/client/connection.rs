@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -22,8 +23,8 @@ pub struct ClientConfig {
     pub connect_timeout_ms: u64,
     /// Milliseconds for a member to say how it is, before it is asked anything else.
     pub probe_timeout_ms: u64,
-    /// Milliseconds for a member to answer the request itself; more than a member takes to say that
-    /// it ran out of time.
+    /// Milliseconds for all of it, however many members are asked; more than a member takes to say
+    /// that it ran out of time.
     pub request_timeout_ms: u64,
 }
 
@@ -104,9 +105,10 @@ impl Client {
     pub(crate) async fn status(
         &self,
     ) -> Vec<(Endpoint, Result<wire::StatusResponse, EndpointError>)> {
+        let deadline = self.deadline();
         let mut statuses = Vec::new();
         for endpoint in &self.endpoints {
-            let status = self.probe(endpoint).await.map(|(_, status)| status);
+            let status = self.probe(endpoint, deadline).await.map(|(_, status)| status);
             statuses.push((endpoint.clone(), status));
         }
         statuses
@@ -116,10 +118,13 @@ impl Client {
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
+        let deadline = self.deadline();
         let mut attempts = Vec::new();
         let mut rest = self.endpoints.as_slice();
-        while let Some(found) = self.find(&mut rest, &mut attempts).await {
-            match self.within_deadline(ask(found.channel)).await {
+        let mut answered = false;
+        while let Some(found) = self.find(&mut rest, deadline, &mut attempts).await {
+            answered = true;
+            match within(deadline, ask(found.channel)).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) if is_no_answer(&status) => {
                     let text = describe(&status);
@@ -128,25 +133,30 @@ impl Client {
                 Err(status) => return Err(refused(&status)),
             }
         }
-        Err(ClientError::Unavailable { attempts })
+        Err(match answered {
+            true => ClientError::NotServed { attempts },
+            false => ClientError::Unavailable { attempts },
+        })
     }
 
     async fn write<T, F>(&self, send: impl FnOnce(Channel) -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
+        let deadline = self.deadline();
         let mut attempts = Vec::new();
-        let Some(found) = self.find(&mut self.endpoints.as_slice(), &mut attempts).await else {
+        let mut all = self.endpoints.as_slice();
+        let Some(found) = self.find(&mut all, deadline, &mut attempts).await else {
             return Err(ClientError::Unavailable { attempts });
         };
-        match self.within_deadline(send(found.channel)).await {
+        match within(deadline, send(found.channel)).await {
             Ok(answer) => Ok(answer),
             Err(status) if is_no_answer(&status) => {
                 let text = describe(&status);
                 let attempt = EndpointError { endpoint: found.endpoint, text };
                 if attempt.text == NOT_DONE_TEXT {
                     attempts.push(attempt);
-                    return Err(ClientError::Unavailable { attempts });
+                    return Err(ClientError::NotServed { attempts });
                 }
                 Err(ClientError::Unknown { attempt })
             }
@@ -159,12 +169,13 @@ impl Client {
     async fn find(
         &self,
         rest: &mut &[Endpoint],
+        deadline: Instant,
         attempts: &mut Vec<EndpointError>,
     ) -> Option<Found> {
         let mut leaderless = None;
         while let Some((endpoint, others)) = rest.split_first() {
             *rest = others;
-            match self.probe(endpoint).await {
+            match self.probe(endpoint, deadline).await {
                 Ok((channel, status)) => {
                     let found = Found { endpoint: endpoint.clone(), channel };
                     if status.leader != 0 {
@@ -181,33 +192,42 @@ impl Client {
     async fn probe(
         &self,
         endpoint: &Endpoint,
+        deadline: Instant,
     ) -> Result<(Channel, wire::StatusResponse), EndpointError> {
         let failed = |text: String| EndpointError { endpoint: endpoint.clone(), text };
-        let channel = tonic::transport::Endpoint::from_shared(endpoint.as_str().to_owned())
+        if Instant::now() >= deadline {
+            return Err(failed("no time was left to ask it".to_owned()));
+        }
+        let member = tonic::transport::Endpoint::from_shared(endpoint.as_str().to_owned())
             .map_err(|error| failed(error.to_string()))?
-            .connect_timeout(Duration::from_millis(self.config.connect_timeout_ms))
-            .connect()
-            .await
-            .map_err(|error| failed(root_cause(&error)))?;
-        let limit = Duration::from_millis(self.config.probe_timeout_ms);
+            .connect_timeout(Duration::from_millis(self.config.connect_timeout_ms));
+        let channel = match timeout_at(deadline, member.connect()).await {
+            Ok(connected) => connected.map_err(|error| failed(root_cause(&error)))?,
+            Err(_elapsed) => return Err(failed("no connection in time".to_owned())),
+        };
+        let limit = Instant::now() + Duration::from_millis(self.config.probe_timeout_ms);
         let mut maintenance = MaintenanceClient::new(channel.clone());
         let asked = maintenance.status(wire::StatusRequest {});
-        match tokio::time::timeout(limit, asked).await {
+        match timeout_at(limit.min(deadline), asked).await {
             Ok(Ok(status)) => Ok((channel, status.into_inner())),
             Ok(Err(status)) => Err(failed(describe(&status))),
             Err(_elapsed) => Err(failed("it accepts connections but does not answer".to_owned())),
         }
     }
 
-    async fn within_deadline<T>(
-        &self,
-        answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
-    ) -> Result<T, Status> {
-        let limit = Duration::from_millis(self.config.request_timeout_ms);
-        match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time")),
-        }
+    /// When a request that begins now must have ended.
+    fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.config.request_timeout_ms)
+    }
+}
+
+async fn within<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match timeout_at(deadline, answer).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_elapsed) => Err(Status::deadline_exceeded("no answer in time")),
     }
 }
 
@@ -292,5 +312,25 @@ mod tests {
         // Nothing was sent, so a write is no more than unavailable either.
         let error = client.put(wire::PutRequest::default()).await.unwrap_err();
         assert!(matches!(error, ClientError::Unavailable { .. }));
+    }
+
+    /// Three members that say nothing, each of which could use up its own limits.
+    #[tokio::test]
+    async fn one_deadline_bounds_all_attempts_together() {
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint::parse(&mute.local_addr().unwrap().to_string()).unwrap();
+        let config = ClientConfig {
+            connect_timeout_ms: 5000,
+            probe_timeout_ms: 5000,
+            request_timeout_ms: 100,
+        };
+        let client = Client::new(config, vec![endpoint; 3]);
+        let started = Instant::now();
+        let error = client.range(&wire::RangeRequest::default()).await.unwrap_err();
+        let ClientError::Unavailable { attempts } = &error else { panic!("unexpected {error}") };
+        assert_eq!(attempts.len(), 3);
+        assert_eq!(attempts[2].text, "no time was left to ask it");
+        assert_eq!(client.status().await.len(), 3);
+        assert!(started.elapsed() < Duration::from_millis(4000), "{:?}", started.elapsed());
     }
 }

@@ -61,6 +61,12 @@ pub enum ClientError {
         /// Each endpoint and why it gave no answer.
         attempts: Vec<EndpointError>,
     },
+    /// Members answered, and yet none could do it; nothing was done.
+    #[error("no member could serve it: {} (a majority may be down)", list(attempts))]
+    NotServed {
+        /// Each endpoint that was asked and why it did not serve.
+        attempts: Vec<EndpointError>,
+    },
     /// A write was sent and not answered.
     #[error("whether it was done is not known ({attempt}); look before you try again")]
     Unknown {
@@ -89,12 +95,13 @@ pub struct EndpointError {
 
 impl ClientError {
     /// The exit status that says so: 1 for an answer that is no, 2 for a command that makes no
-    /// sense, 3 where no answer came.
+    /// sense, 3 where no member served it, 4 where a write may have been done or not.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::KeyNotFound { .. } | Self::Refused { .. } | Self::SomeFailed { .. } => 1,
             Self::NoEndpoints | Self::Endpoint { .. } | Self::Syntax(_) | Self::Usage { .. } => 2,
-            Self::Unavailable { .. } | Self::Unknown { .. } | Self::Io { .. } => 3,
+            Self::Unavailable { .. } | Self::NotServed { .. } | Self::Io { .. } => 3,
+            Self::Unknown { .. } => 4,
         }
     }
 }

@@ -4,15 +4,16 @@
 use std::process::Command;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{QUICK, USAGE, refused, says};
 use crate::cluster::Cluster;
-use crate::process::{free_port, quorate, run, run_with_input};
+use crate::process::{free_port, quorate, run, run_with_input, until};
 
 /// As `quorate get --help` says.
 const NO: i32 = 1;
 const NO_ANSWER: i32 = 3;
+const UNKNOWN: i32 = 4;
 
 fn client(endpoints: &str, arguments: &[&str]) -> Command {
     let mut command = quorate();
@@ -47,6 +48,20 @@ async fn where_no_member_is_every_command_says_so() {
     let all = run(client(&format!("{nobody},{http}"), &["get", "k"])).await;
     assert_eq!(all.status, Some(NO_ANSWER));
     says(&all.stderr, &[&nobody, &http]);
+}
+
+/// One member of three: it answers, and can do nothing without another.
+#[tokio::test]
+async fn a_majority_that_is_down_is_told_from_a_fate_that_is_unknown() {
+    let mut cluster = Cluster::prepare(3, QUICK);
+    cluster.start_member(0);
+    let address = cluster.client_address(0);
+    until("the member to listen", async || TcpStream::connect(&address).await.is_ok()).await;
+    let get = client(&cluster.endpoints(), &["get", "k", "--timeout=1"]);
+    let words = ["no member could serve it", &address, "a majority may be down"];
+    refused(get, NO_ANSWER, &words).await;
+    let put = client(&cluster.endpoints(), &["put", "k", "v", "--timeout=1"]);
+    refused(put, UNKNOWN, &["whether it was done is not known", &address]).await;
 }
 
 #[tokio::test]
