@@ -35,6 +35,9 @@ enum Command {
     #[command(flatten)]
     Client(client::ClientCommand),
     /// Run a cluster on this machine, to try things out.
+    ///
+    /// The client's commands find it without being told. Of several that run at the same time they
+    /// find the one that was started first; name another with --endpoints, as it says once it is up.
     Dev(dev::DevArguments),
     /// Run one node of the RaftNode API.
     RaftNode(raft_node::RaftNodeArguments),

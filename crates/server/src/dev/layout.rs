@@ -130,9 +130,25 @@ impl Layout {
         endpoints.join(",")
     }
 
-    /// What the user reads once the cluster is up.
-    pub(super) fn welcome(&self, directory: &Path) -> String {
-        let program = std::env::args().next().unwrap_or_else(|| "quorate".to_owned());
+    /// A line for each member that does not listen where etcd's clients look for it.
+    pub(super) fn moved_ports(&self) -> Vec<String> {
+        let wanted = (FIRST_PORT..).step_by(2);
+        let moved = wanted.zip(&self.members).filter(|(port, member)| *port != member.client_port);
+        moved
+            .map(|(port, DevMember { name, client_port, .. })| {
+                format!(
+                    "{port} was in use when the cluster was made: {name} listens on {client_port}"
+                )
+            })
+            .collect()
+    }
+
+    /// What the user reads once the cluster is up; `recorded` where clients find it untold.
+    pub(super) fn welcome(&self, directory: &Path, recorded: bool) -> String {
+        let mut program = std::env::args().next().unwrap_or_else(|| "quorate".to_owned());
+        if !recorded {
+            program.push_str(&format!(" --endpoints={}", self.endpoints()));
+        }
         let mut text = String::from("\nThe cluster is up:\n\n");
         for member in &self.members {
             let log = directory.join(log_name(&member.name));
@@ -224,6 +240,19 @@ mod tests {
         drop(taken);
         clear(path).expect("removed");
         assert_ne!(Layout::load_or_create(path, None).expect("chosen").token, chosen.token);
+    }
+
+    #[test]
+    fn a_default_port_that_was_taken_is_named() {
+        let member = |name: &str, client_port| DevMember {
+            name: name.to_owned(),
+            client_port,
+            peer_port: client_port + 1,
+        };
+        let members = vec![member("m1", 32831), member("m2", FIRST_PORT + 2)];
+        let layout = Layout { format: FORMAT, token: "t".to_owned(), members };
+        let expected = "2379 was in use when the cluster was made: m1 listens on 32831";
+        assert_eq!(layout.moved_ports(), [expected]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use crate::member::stop_requested;
 use child::{Child, News};
 use layout::Layout;
-pub(crate) use state::EndpointsRecord;
+use state::EndpointsRecord;
 
 /// A cluster of more would only be slower.
 pub(crate) const MEMBERS_MAX: usize = 9;
@@ -97,6 +97,7 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), DevError> {
 }
 
 async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<(), DevError> {
+    let record = EndpointsRecord::claim_of_user()?;
     let (stop, _) = watch::channel(false);
     let (news, mut heard) = mpsc::channel(NEWS_WAITING_MAX);
     let mut children = JoinSet::new();
@@ -111,7 +112,9 @@ async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<
         layout.members.len(),
         directory.display()
     ));
-    let record = EndpointsRecord::of_user();
+    for moved in layout.moved_ports() {
+        say(format_args!("quorate dev: {moved}\n"));
+    }
     let mut waited_for: Vec<&str> = layout.members.iter().map(|m| m.name.as_str()).collect();
     let stopping = stop_requested();
     tokio::pin!(stopping);
@@ -128,7 +131,7 @@ async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<
                     if let Some(record) = &record {
                         record.write(&layout.endpoints())?;
                     }
-                    say(layout.welcome(directory));
+                    say(layout.welcome(directory, record.is_some()));
                 }
             }
         }

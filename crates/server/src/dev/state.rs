@@ -1,9 +1,12 @@
 //! The user's state directory, and in it the record of where a cluster can be found: so that
-//! `quorate get` finds the cluster that `quorate dev` started without being told.
+//! `quorate get` finds the cluster that `quorate dev` started without being told. Of several that run
+//! at the same time one holds the record, until it stops or dies.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use quorate_disk::{Disk, DiskError, Lock, RealDisk};
 
 use super::DevError;
 
@@ -19,26 +22,38 @@ pub(super) fn state_directory() -> Option<PathBuf> {
     Some(base.join(PROGRAM_DIRECTORY))
 }
 
-/// A file with the endpoints of the cluster that was started last, with commas between them.
-#[derive(Clone, Debug)]
-pub(crate) struct EndpointsRecord {
+/// A file with the endpoints of one cluster, with commas between them. It is ours to write and to
+/// remove for as long as this lives; the system lets go of it for a process that is killed.
+pub(super) struct EndpointsRecord {
     path: PathBuf,
+    _lock: Box<dyn Lock>,
 }
 
 impl EndpointsRecord {
-    /// That of this user; `None` for one without a home.
-    pub(crate) fn of_user() -> Option<Self> {
-        Some(Self { path: state_directory()?.join(ENDPOINTS_FILE) })
+    /// That of this user; `None` for one without a home, or where another cluster's holds it.
+    ///
+    /// # Errors
+    /// Why its directory cannot be made or its lock be taken.
+    pub(super) fn claim_of_user() -> Result<Option<Self>, DevError> {
+        let Some(directory) = state_directory() else { return Ok(None) };
+        Self::claim(&directory)
+    }
+
+    fn claim(directory: &Path) -> Result<Option<Self>, DevError> {
+        fs::create_dir_all(directory).map_err(|error| io_error(directory, error))?;
+        let path = directory.join(ENDPOINTS_FILE);
+        match RealDisk.lock(&path.with_extension("lock")) {
+            Ok(lock) => Ok(Some(Self { path, _lock: lock })),
+            Err(DiskError::Locked { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Records these, in place of what was there.
     ///
     /// # Errors
     /// Why the file cannot be written.
-    pub(crate) fn write(&self, endpoints: &str) -> Result<(), DevError> {
-        if let Some(directory) = self.path.parent() {
-            fs::create_dir_all(directory).map_err(|error| io_error(directory, error))?;
-        }
+    pub(super) fn write(&self, endpoints: &str) -> Result<(), DevError> {
         // A client that reads meanwhile sees the old record or the new one.
         let temporary = self.path.with_extension("new");
         fs::write(&temporary, format!("{endpoints}\n"))
@@ -46,11 +61,11 @@ impl EndpointsRecord {
             .map_err(|error| io_error(&self.path, error))
     }
 
-    /// Forgets these, unless another cluster has been recorded since.
+    /// Forgets these, unless somebody wrote others there.
     ///
     /// # Errors
     /// Why the file cannot be read or removed.
-    pub(crate) fn remove(&self, endpoints: &str) -> Result<(), DevError> {
+    pub(super) fn remove(&self, endpoints: &str) -> Result<(), DevError> {
         match fs::read_to_string(&self.path) {
             Ok(recorded) if recorded.trim() == endpoints => {
                 fs::remove_file(&self.path).map_err(|error| io_error(&self.path, error))
@@ -73,7 +88,8 @@ mod tests {
     #[test]
     fn a_record_is_removed_only_by_whoever_wrote_it() {
         let directory = tempfile::tempdir().expect("a directory");
-        let record = EndpointsRecord { path: directory.path().join("below/endpoints") };
+        let below = directory.path().join("below");
+        let record = EndpointsRecord::claim(&below).expect("claimed").expect("free");
         record.remove("a:1").expect("nothing to remove");
         record.write("a:1,b:2").expect("written");
         assert_eq!(fs::read_to_string(&record.path).expect("there"), "a:1,b:2\n");
@@ -81,5 +97,9 @@ mod tests {
         assert!(record.path.exists());
         record.remove("a:1,b:2").expect("ours");
         assert!(!record.path.exists());
+
+        assert!(EndpointsRecord::claim(&below).expect("looked").is_none(), "it is held");
+        drop(record);
+        assert!(EndpointsRecord::claim(&below).expect("looked").is_some(), "it was let go");
     }
 }

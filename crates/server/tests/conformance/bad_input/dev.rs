@@ -6,18 +6,23 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{REFUSED, refused, says};
 use crate::process::{Process, quorate, run, until};
 
+/// Clusters that start at the same time could choose the same ports.
+static PORTS: Mutex<()> = Mutex::const_new(());
+
 /// A development cluster in a directory of its own, with a home of its own.
 struct Dev {
     home: TempDir,
+    _ports: MutexGuard<'static, ()>,
 }
 
 impl Dev {
-    fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a directory") }
+    async fn new() -> Self {
+        Self { home: tempfile::tempdir().expect("a directory"), _ports: PORTS.lock().await }
     }
 
     fn data_directory(&self) -> std::path::PathBuf {
@@ -79,13 +84,14 @@ async fn all_gone(endpoints: &[String]) -> bool {
 
 #[tokio::test]
 async fn a_cluster_goes_on_with_its_data_however_it_ended() {
-    let dev = Dev::new();
+    let dev = Dev::new().await;
     // The first ports that it would take are somebody else's, ours or another test's.
     let _taken =
         (TcpListener::bind("127.0.0.1:2379").await, TcpListener::bind("127.0.0.1:2381").await);
     let mut process = dev.start(&[]).await;
     let endpoints = dev.endpoints();
     assert_eq!(endpoints.len(), 3);
+    says(&dev.output(), &["2379 was in use when the cluster was made: m1 listens on "]);
     let put = run(dev.command(&["put", "kept", "value"])).await;
     assert_eq!((put.status, put.stderr.as_str()), (Some(0), ""));
 
@@ -121,8 +127,30 @@ async fn a_cluster_goes_on_with_its_data_however_it_ended() {
 }
 
 #[tokio::test]
+async fn a_second_cluster_leaves_the_first_where_clients_find_it() {
+    let dev = Dev::new().await;
+    let mut first = dev.start(&["--members=1"]).await;
+    let endpoints = dev.endpoints();
+    let put = run(dev.command(&["put", "whose", "first"])).await;
+    assert_eq!((put.status, put.stderr.as_str()), (Some(0), ""));
+
+    let elsewhere = dev.home.path().join("elsewhere");
+    let directory = elsewhere.to_str().expect("a plain path");
+    let mut second = dev.start(&["--members=1", "--data-dir", directory]).await;
+    says(&dev.output(), &[" --endpoints=127.0.0.1:", " get greeting"]);
+    assert_eq!(dev.endpoints(), endpoints);
+    second.terminate();
+    assert_eq!(second.ended().await, Some(0));
+    assert_eq!(dev.get("whose").await, (Some(0), "first\n".to_owned()));
+
+    first.terminate();
+    assert_eq!(first.ended().await, Some(0));
+    assert!(!dev.home.path().join("quorate/endpoints").exists());
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_its_own_is_left_alone() {
-    let dev = Dev::new();
+    let dev = Dev::new().await;
     let directory = dev.home.path().join("papers");
     fs::create_dir(&directory).expect("made");
     fs::write(directory.join("thesis.txt"), "years of work").expect("written");
