@@ -49,7 +49,7 @@ pub(super) enum ClientCommand {
         #[command(flatten)]
         options: ClientOptions,
     },
-    /// Make a transaction, read from standard input in etcdctl's language.
+    /// Make a transaction, read from standard input in etcdctl's language
     ///
     /// Comparisons, a blank line, what to do where all of them hold, a blank line, what to do
     /// otherwise. For example:

@@ -22,7 +22,7 @@ const EXIT_FAULT: u8 = 3;
 
 /// A replicated key-value store that speaks etcd's API and keeps every acknowledged write.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, disable_help_subcommand = true)]
+#[command(name = "quorate", version)]
 struct Arguments {
     #[command(flatten)]
     client: client::ClientOptions,
@@ -105,12 +105,23 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_are_listed_alike() {
+        for command in Arguments::command().get_subcommands() {
+            let about = command.get_about().expect("it is described").to_string();
+            assert!(about.starts_with(char::is_uppercase) && !about.ends_with('.'), "{about}");
+        }
+    }
+
+    #[test]
     fn wrong_arguments_are_usage_errors() {
         assert_eq!(status(&["raft-node", "1", "2,3", "0", "100", "1000"]), None);
         assert_eq!(status(&["dev", "--members", "1", "--fresh"]), None);
         assert_eq!(status(&["server", "--name=x", "-h"]), None);
         assert_eq!(status(&["--help"]), Some(EXIT_DONE));
-        let wrong: [&[&str]; 10] = [
+        assert_eq!(status(&["help"]), Some(EXIT_DONE));
+        assert_eq!(status(&["help", "get"]), Some(EXIT_DONE));
+        let wrong: [&[&str]; 11] = [
+            &["help", "sever"],
             &[],
             &["sever"],
             &["dev", "--members=0"],

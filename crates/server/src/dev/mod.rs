@@ -52,6 +52,8 @@ pub(crate) enum DevError {
     InUse(PathBuf),
     #[error("{} is not empty and not a directory of 'quorate dev': name another --data-dir", .0.display())]
     Foreign(PathBuf),
+    #[error("{} cannot be made: name another --data-dir", .0.display())]
+    NotMade(PathBuf),
     #[error("{} is damaged ({error}): restore it, or begin anew with --fresh", path.display())]
     Damaged { path: PathBuf, error: serde_json::Error },
     #[error("{} was written by a later version of quorate (format {found}, this one knows {known})", path.display())]
@@ -80,7 +82,11 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), DevError> {
         None => state::state_directory().ok_or(DevError::NoStateDirectory)?.join("dev"),
     };
     layout::refuse_foreign(&directory)?;
-    RealDisk.create_directory(&directory)?;
+    RealDisk.create_directory(&directory).map_err(|error| match error {
+        // The system says that of a place where nothing can be made.
+        DiskError::NotFound { .. } => DevError::NotMade(directory.clone()),
+        error => error.into(),
+    })?;
     let directory = std::path::absolute(&directory)?;
     let _lock = RealDisk.lock(&directory.join(layout::LOCK_FILE)).map_err(|error| match error {
         DiskError::Locked { .. } => DevError::InUse(directory.clone()),
@@ -107,11 +113,11 @@ async fn supervise(program: &Path, directory: &Path, layout: &Layout) -> Result<
         children.spawn(child.keep_running(stop.subscribe(), news.clone()));
     }
     drop(news);
-    say(format_args!(
-        "quorate dev: starting {} members in {}\n",
-        layout.members.len(),
-        directory.display()
-    ));
+    let members = match layout.members.len() {
+        1 => "1 member".to_owned(),
+        count => format!("{count} members"),
+    };
+    say(format_args!("quorate dev: starting {members} in {}\n", directory.display()));
     for moved in layout.moved_ports() {
         say(format_args!("quorate dev: {moved}\n"));
     }

@@ -130,6 +130,7 @@ async fn a_cluster_goes_on_with_its_data_however_it_ended() {
 async fn a_second_cluster_leaves_the_first_where_clients_find_it() {
     let dev = Dev::new().await;
     let mut first = dev.start(&["--members=1"]).await;
+    says(&dev.output(), &["starting 1 member in"]);
     let endpoints = dev.endpoints();
     let put = run(dev.command(&["put", "whose", "first"])).await;
     assert_eq!((put.status, put.stderr.as_str()), (Some(0), ""));
@@ -164,4 +165,6 @@ async fn a_directory_that_is_not_its_own_is_left_alone() {
     let mut file = dev.command(&["dev"]);
     file.arg("--data-dir").arg(directory.join("thesis.txt"));
     refused(file, REFUSED, &["thesis.txt"]).await;
+    let nowhere = dev.command(&["dev", "--data-dir", "/proc/nowhere"]);
+    refused(nowhere, REFUSED, &["/proc/nowhere cannot be made", "--data-dir"]).await;
 }
