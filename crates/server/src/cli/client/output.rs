@@ -115,7 +115,7 @@ fn transaction_text(response: &wire::TxnResponse) -> Vec<u8> {
 
 fn statuses_text(statuses: &Statuses) -> Vec<u8> {
     const HEADS: [&str; 8] =
-        ["ENDPOINT", "MEMBER", "VERSION", "LEADER", "TERM", "INDEX", "DB SIZE", "ERROR"];
+        ["ENDPOINT", "MEMBER", "ETCD API", "LEADER", "TERM", "INDEX", "DB SIZE", "ERROR"];
     let mut rows = vec![HEADS.map(str::to_owned)];
     for (endpoint, status) in statuses {
         rows.push(match status {

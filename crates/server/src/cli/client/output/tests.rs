@@ -93,9 +93,9 @@ fn a_missing_answer_has_its_line_in_the_table() {
     let failed = EndpointError { endpoint: endpoint("b:2"), text: "Connection refused".to_owned() };
     let statuses = [(endpoint("a:1"), Ok(status)), (endpoint("b:2"), Err(failed))];
     let expected = "\
-ENDPOINT    MEMBER            VERSION  LEADER  TERM  INDEX  DB SIZE  ERROR
-http://a:1  ffffffffffffffff  3.7.1    itself  4     17     1.5 KiB
-http://b:2  -                 -        -       -     -      -        Connection refused
+ENDPOINT    MEMBER            ETCD API  LEADER  TERM  INDEX  DB SIZE  ERROR
+http://a:1  ffffffffffffffff  3.7.1     itself  4     17     1.5 KiB
+http://b:2  -                 -         -       -     -      -        Connection refused
 ";
     assert_eq!(text(statuses_text(&statuses)), expected);
     let json = statuses_json(&statuses);
