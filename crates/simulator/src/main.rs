@@ -2,6 +2,8 @@
 
 mod arguments;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write, stderr, stdout};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -29,11 +31,11 @@ fn main() -> ExitCode {
     match arguments::parse(lexopt::Parser::from_env()) {
         Ok(Parsed::Run(arguments)) => run(&arguments),
         Ok(Parsed::Help) => {
-            print!("{}", arguments::HELP);
+            say(arguments::HELP);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("quorate-simulate: {error}; see --help");
+            let _ = writeln!(stderr(), "quorate-simulate: {error}; see --help");
             ExitCode::from(USAGE_STATUS)
         }
     }
@@ -57,7 +59,7 @@ fn run_one(seed: u64, length: Length, trace: bool) -> bool {
     } else {
         run_seed_with_tail(seed, length)
     };
-    print!("{}", report.counters);
+    say(&report.counters);
     show(&report);
     report.violation.is_none()
 }
@@ -67,11 +69,13 @@ fn run_twice(seeds: Range<u64>, length: Length) -> bool {
     for seed in seeds {
         match compare_twice(seed, length) {
             Comparison::Same { lines, checksum } => {
-                println!("seed {seed}: twice the same {lines} lines, checksum {checksum:016x}");
+                say(format_args!(
+                    "seed {seed}: twice the same {lines} lines, checksum {checksum:016x}\n"
+                ));
             }
             Comparison::Different { line, first, second } => {
-                println!("seed {seed}: the runs differ from line {line} on");
-                println!("  first:  {first}\n  second: {second}");
+                say(format_args!("seed {seed}: the runs differ from line {line} on\n"));
+                say(format_args!("  first:  {first}\n  second: {second}\n"));
                 same = false;
             }
         }
@@ -102,7 +106,7 @@ impl Totals {
         match expected {
             Some(checker) if violation.checker == checker => {
                 let seeds = self.counters.value(Counter::Seeds);
-                println!("seed {}: {violation}", report.seed);
+                say(format_args!("seed {}: {violation}\n", report.seed));
                 self.expected_at = Some((report.seed, seeds));
                 false
             }
@@ -119,31 +123,34 @@ impl Totals {
     fn conclude_expected(&self, checker: Checker) -> bool {
         match self.expected_at {
             Some((seed, seeds)) => {
-                println!("{checker} fired at seed {seed}, after {seeds} seeds");
+                say(format_args!("{checker} fired at seed {seed}, after {seeds} seeds\n"));
                 true
             }
             None => {
                 let seeds = self.counters.value(Counter::Seeds);
-                println!("{checker} did not fire in {seeds} seeds; {} others did", self.violations);
+                say(format_args!(
+                    "{checker} did not fire in {seeds} seeds; {} others did\n",
+                    self.violations
+                ));
                 false
             }
         }
     }
 
     fn conclude(&self, seconds: f64) -> bool {
-        print!("{}", self.counters);
+        say(&self.counters);
         for counter in self.counters.never_reached() {
-            println!("never reached: {}", counter.name());
+            say(format_args!("never reached: {}\n", counter.name()));
         }
         let (seeds, simulated_ms) =
             (self.counters.value(Counter::Seeds), self.counters.value(Counter::SimulatedMs));
         // Far below where a float loses whole milliseconds.
         #[expect(clippy::cast_precision_loss)]
         let speed = simulated_ms as f64 / 1000.0 / seconds.max(0.001);
-        println!(
-            "{seeds} seeds, {} violations, {seconds:.1} s; {speed:.0} simulated seconds a second",
+        say(format_args!(
+            "{seeds} seeds, {} violations, {seconds:.1} s; {speed:.0} simulated seconds a second\n",
             self.violations
-        );
+        ));
         self.violations == 0
     }
 }
@@ -152,8 +159,23 @@ impl Totals {
 fn show(report: &Report) {
     let Some(violation) = &report.violation else { return };
     for line in &report.trace {
-        println!("{line}");
+        say(format_args!("{line}\n"));
     }
-    println!("seed {} at t={}: VIOLATION of {violation}", report.seed, report.ended_at_ms);
-    println!("to see all of it: quorate-simulate --seed {} --trace", report.seed);
+    say(format_args!(
+        "seed {} at t={}: VIOLATION of {violation}\n",
+        report.seed, report.ended_at_ms
+    ));
+    say(format_args!("to see all of it: quorate-simulate --seed {} --trace\n", report.seed));
+}
+
+/// Writes to standard output. Whoever closed that, as `head` does, has read enough; the exit status
+/// still says how the run ended. What cannot be written for another reason is told.
+fn say(text: impl Display) {
+    let mut out = stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = writeln!(stderr(), "quorate-simulate: cannot write standard output: {error}");
+        }
+        _ => {}
+    }
 }

@@ -8,3 +8,6 @@ mod own_state_machine;
 
 /// Some seeds, and one of them twice.
 mod seeds;
+
+/// The program itself, at the end of a pipe.
+mod command_line;
