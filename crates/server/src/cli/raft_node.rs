@@ -31,7 +31,7 @@ pub(super) struct RaftNodeArguments {
     /// Milliseconds between heartbeats.
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MS_MAX))]
     heartbeat_ms: u64,
-    /// Milliseconds without a leader before an election, exactly.
+    /// Milliseconds without a leader before an election, exactly; more than between heartbeats.
     #[arg(value_parser = RangedU64ValueParser::<u64>::new().range(1..=MS_MAX))]
     election_timeout_ms: u64,
     /// Keep the log here, rather than in memory.
@@ -82,6 +82,14 @@ pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
         );
         complain("raft-node", wrong);
         return EXIT_USAGE;
+    }
+    if election_timeout_ms <= heartbeat_ms {
+        // Not refused: a harness may want to see just that.
+        let odd = format_args!(
+            "warning: an election timeout of {election_timeout_ms} ms is not longer than the \
+             heartbeat's {heartbeat_ms} ms: followers hold elections for ever"
+        );
+        complain("raft-node", odd);
     }
     start_logging(tracing::Level::INFO, LogFormat::Console);
     let options = RaftNodeOptions {

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response};
 
-use crate::process::{Process, free_port, quorate, until};
+use super::REFUSED;
+use crate::process::{Process, free_port, quorate, run, until};
 use crate::raft_node::proto::raft_node_client::RaftNodeClient;
 use crate::raft_node::proto::raft_node_server::{RaftNode, RaftNodeServer};
 use crate::raft_node::proto::{
@@ -336,4 +337,22 @@ async fn answers_that_make_no_sense_do_no_harm_to_a_leader() {
     assert_eq!(value(nodes.client(0), "k").await, Some((Status::KeyFound, 7)));
     nodes.assert_no_panic();
     served.abort();
+}
+
+/// Harnesses may want elections without end, so that they are warned of and not refused. The port is
+/// taken, so that each node ends.
+#[tokio::test]
+async fn an_election_timeout_within_a_heartbeat_is_warned_of() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    for (heartbeat_ms, election_timeout_ms, warned) in
+        [("100", "100", true), ("100", "30", true), ("100", "101", false)]
+    {
+        let mut node = quorate();
+        node.args(["raft-node", &port, &port, "0", heartbeat_ms, election_timeout_ms]);
+        let ended = run(node).await;
+        assert_eq!(ended.status, Some(REFUSED), "{}", ended.stderr);
+        let warnings = ended.stderr.matches("not longer than the heartbeat's 100 ms").count();
+        assert_eq!(warnings, usize::from(warned), "{}", ended.stderr);
+    }
 }
