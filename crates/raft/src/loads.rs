@@ -97,10 +97,10 @@ impl Node {
         }
     }
 
-    pub(crate) fn load_for_applying(&mut self, from: LogIndex, to: LogIndex) {
+    pub(crate) fn load_for_applying(&mut self, from: LogIndex, to: LogIndex, room: usize) {
         if !self.loads.applying {
             self.loads.applying = true;
-            self.load(from, to, self.config.apply_bytes_max, Purpose::Apply);
+            self.load(from, to, room, Purpose::Apply);
         }
     }
 

@@ -325,7 +325,7 @@ impl Node {
             match self.log.slice(from, to, room) {
                 crate::log::Slice::Memory(entries) => self.hand_out(entries),
                 crate::log::Slice::Disk(to) => {
-                    self.load_for_applying(from, to);
+                    self.load_for_applying(from, to, room);
                     return;
                 }
             }
