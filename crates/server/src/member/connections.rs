@@ -44,7 +44,7 @@ impl ConnectionLimit {
 
 /// Raises the limit of open files to the most that this process may have, as etcd's runtime does,
 /// and answers it.
-fn raise_file_limit() -> u64 {
+pub(super) fn raise_file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or write `limit`.
     unsafe {

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use clients::serve_clients;
-use connections::ConnectionLimit;
+use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use signals::{stop_requested, survive_file_size_limit};
 
@@ -74,6 +74,8 @@ impl StartError {
 /// Why it did not start; nothing was changed then.
 pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     survive_file_size_limit();
+    // The log keeps its segments open, so this comes before the log.
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (running, clients) = runtime.block_on(async {
         // Before anything is written: a member that cannot be reached must not leave data behind.

@@ -123,6 +123,8 @@ pub(super) fn run_reader<M: StateMachine>(shared: &Shared<M>, log: &impl LogRead
                 Err(LogError::Missing { .. } | LogError::Wal(WalError::OutOfRange { .. })) => {
                     Vec::new()
                 }
+                // The writer failed, and says why itself.
+                Err(LogError::Wal(WalError::Poisoned)) => return,
                 Err(error) => {
                     shared.stop(StopReason::from(error));
                     return;

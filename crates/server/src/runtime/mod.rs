@@ -59,8 +59,9 @@ impl Default for RuntimeConfig {
     /// etcd's request timeout with its default timers, and room for a burst.
     fn default() -> Self {
         Self {
-            requests_waiting_max: 16_384,
-            peer_messages_waiting_max: 8192,
+            // Fewer than messages: a burst of clients must not crowd out votes and heartbeats.
+            requests_waiting_max: 8192,
+            peer_messages_waiting_max: 16_384,
             log_writes_waiting_max: 1024,
             request_timeout_ms: Some(7000),
         }

@@ -21,6 +21,7 @@ mod handshake;
 mod inbound;
 mod outbound;
 mod queue;
+mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,11 @@ pub struct TransportConfig {
     pub forward_bytes_max: usize,
     /// Milliseconds for a connection to come about and for its handshake, each.
     pub handshake_timeout_ms: u64,
+    /// Milliseconds for which what was sent may stay unacknowledged by the peer's system before the
+    /// connection counts as broken. Without it, a connection that a partition has silenced is
+    /// only found out by a retransmission, which may come as long after the partition as that
+    /// lasted.
+    pub unacknowledged_ms_max: u32,
     /// Connections from others at a time; beyond it new ones are closed.
     pub inbound_connections_max: usize,
     /// Milliseconds between two attempts to reach a peer, at first.
@@ -119,6 +125,7 @@ impl Default for TransportConfig {
             queue_bytes_max: 64 << 20,
             forward_bytes_max: 1 << 20,
             handshake_timeout_ms: 3000,
+            unacknowledged_ms_max: 3000,
             inbound_connections_max: 64,
             reconnect_ms_min: 20,
             reconnect_ms_max: 500,

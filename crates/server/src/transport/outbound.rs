@@ -15,6 +15,7 @@ use super::frame::write;
 use super::handshake::{ANSWER_BYTES, HandshakeError, Hello, Refusal, VERSION, decode_answer};
 use super::inbound::hex;
 use super::queue::SendQueue;
+use super::socket;
 use super::{Inbox, PeerAddress, PeerIdentity, TransportConfig};
 use crate::random::random_u64;
 
@@ -90,6 +91,7 @@ impl Outbound {
         let connecting = tokio::time::timeout(deadline, TcpStream::connect(address)).await;
         let mut stream = connecting.map_err(|_elapsed| OutboundError::Late)??;
         stream.set_nodelay(true)?;
+        socket::limit_unacknowledged(&stream, self.config.unacknowledged_ms_max)?;
         let hello = Hello {
             version: VERSION,
             cluster: self.identity.cluster,

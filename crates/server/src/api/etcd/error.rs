@@ -26,8 +26,6 @@ pub(crate) enum ApiError {
     NoLeader,
     /// The leader changed before anything was done.
     LeaderChanged,
-    /// This member does not lead and may not pass the request on.
-    NotLeader,
     /// Too much is waiting; nothing was done.
     TooManyRequests,
     /// The member is stopping; nothing was done.
@@ -51,7 +49,6 @@ impl ApiError {
             }
             Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Self::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
-            Self::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
             // etcd's own table says ResourceExhausted, but what it sends is Unknown; clients know
             // it by the text.
             Self::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
@@ -97,9 +94,9 @@ impl From<ProposeError> for ApiError {
             ProposeError::Dropped(reason) => match reason {
                 DropReason::NoLeader => Self::NoLeader,
                 DropReason::Overload => Self::TooManyRequests,
-                DropReason::Transfer => Self::LeaderChanged,
+                // A member passes proposals on; a leader that refused one leads no longer.
+                DropReason::Transfer | DropReason::NotLeader { .. } => Self::LeaderChanged,
                 DropReason::TooLarge => Self::RequestTooLarge,
-                DropReason::NotLeader { .. } => Self::NotLeader,
                 DropReason::Stopping => Self::Stopped,
             },
             ProposeError::Superseded => Self::LeaderChanged,
@@ -199,8 +196,8 @@ mod tests {
         );
         check(
             dropped(DropReason::NotLeader { leader: None }),
-            Code::FailedPrecondition,
-            "etcdserver: not leader",
+            unavailable,
+            "etcdserver: leader changed",
         );
         check(dropped(DropReason::Stopping), unavailable, "etcdserver: server stopped");
         check(ProposeError::Superseded, unavailable, "etcdserver: leader changed");

@@ -107,6 +107,10 @@ impl Gate {
 }
 
 /// How long a request may wait for a leader, and how it notices one.
+/// After which something that did not happen for want of a leader is tried again, where no change
+/// of status has said so before.
+const RETRY: Duration = Duration::from_millis(500);
+
 struct Patience {
     status: watch::Receiver<Status>,
     deadline: Instant,
@@ -125,13 +129,15 @@ impl Patience {
             return Err(error);
         }
         loop {
-            match tokio::time::timeout_at(self.deadline, self.status.changed()).await {
-                Ok(Ok(())) if self.status.borrow_and_update().role.leader.is_some() => {
-                    return Ok(());
-                }
-                Ok(Ok(())) => {}
+            // A transfer that comes to nothing changes no status, so time alone is a reason too.
+            let wake = self.deadline.min(Instant::now() + RETRY);
+            match tokio::time::timeout_at(wake, self.status.changed()).await {
                 Ok(Err(_stopped)) => return Err(ApiError::Stopped),
-                Err(_elapsed) => return Err(error),
+                Err(_elapsed) if Instant::now() >= self.deadline => return Err(error),
+                Ok(Ok(())) | Err(_) => {}
+            }
+            if self.status.borrow_and_update().role.leader.is_some() {
+                return Ok(());
             }
         }
     }

@@ -58,14 +58,17 @@ impl KvService {
 }
 
 /// Whether a read-only transaction may be answered from this member's state as it is: only where
-/// every one of its ranges says so, as in etcd.
+/// every one of its ranges says so, and there is one. Comparisons alone have no way to say it, so
+/// they are answered as linearizable reads.
 fn is_serializable(request: &wire::TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).all(|op| {
-        matches!(
-            &op.request,
-            Some(wire::request_op::Request::RequestRange(range)) if range.serializable
-        )
-    })
+    let mut operations = request.success.iter().chain(&request.failure).peekable();
+    operations.peek().is_some()
+        && operations.all(|op| {
+            matches!(
+                &op.request,
+                Some(wire::request_op::Request::RequestRange(range)) if range.serializable
+            )
+        })
 }
 
 #[tonic::async_trait]
@@ -153,5 +156,32 @@ impl Kv for KvService {
             }
             other => unreachable!("a compaction was answered with {other:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::request_op::Request;
+
+    fn range(serializable: bool) -> wire::RequestOp {
+        let range = wire::RangeRequest { serializable, ..Default::default() };
+        wire::RequestOp { request: Some(Request::RequestRange(range)) }
+    }
+
+    /// A transaction of comparisons alone was once answered from the state of a member that had no
+    /// leader, since none of its no ranges had objected.
+    #[test]
+    fn a_transaction_is_serializable_only_if_it_says_so() {
+        let of = |success: &[wire::RequestOp], failure: &[wire::RequestOp]| {
+            is_serializable(&wire::TxnRequest {
+                compare: vec![wire::Compare::default()],
+                success: success.to_vec(),
+                failure: failure.to_vec(),
+            })
+        };
+        assert!(!of(&[], &[]));
+        assert!(of(&[range(true)], &[range(true)]));
+        assert!(!of(&[range(true)], &[range(false)]));
     }
 }
