@@ -117,3 +117,47 @@ impl Node {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::configuration::Configuration;
+    use crate::recovered::Recovered;
+    use crate::types::{HardState, Millis, Payload, SnapshotMeta, Term};
+
+    /// Once loads asked for the whole window, whatever of it was taken: the state machine was then
+    /// handed twice its limit.
+    #[test]
+    fn what_is_loaded_for_applying_keeps_to_the_room_that_is_left() {
+        let entry = |index| Entry { id: EntryId::new(1, index), payload: Payload::Empty };
+        let snapshot = SnapshotMeta {
+            configuration: Configuration::of_voters([NodeId(1)]),
+            ..SnapshotMeta::default()
+        };
+        let recovered = Recovered {
+            hard_state: HardState { term: Term(1), vote: None },
+            snapshot,
+            terms: Vec::from([EntryId::new(1, 1)]),
+            last: LogIndex(9),
+            ..Recovered::default()
+        };
+        let window = 10 * entry(1).size_bytes();
+        let config = Config { apply_bytes_max: window, ..Config::new(NodeId(1), 0) };
+        let mut node = Node::new(config, recovered, Millis(0));
+        node.campaign();
+        let mut load = None;
+        while load.is_none() {
+            let ready = node.take_ready();
+            assert!(!ready.is_empty(), "elected, and everything committed");
+            load = ready.loads.first().copied();
+            ready.persist.into_iter().for_each(|persist| node.persisted(persist.write));
+        }
+        let first = load.expect("the log is on disk alone");
+        assert_eq!(first.bytes_max, window);
+        node.entries_loaded(first.id, Vec::from([entry(1)]));
+        let second = node.take_ready().loads[0];
+        assert_eq!(second.from, LogIndex(2));
+        assert_eq!(second.bytes_max, window - entry(1).size_bytes());
+    }
+}

@@ -58,8 +58,9 @@ pub enum Message {
     },
     /// AppendEntries of the paper, figure 2.
     AppendRequest {
-        /// Numbers this leader's requests to this peer, so that a rejection counts only for the
-        /// request it answers.
+        /// Numbers this leader's requests to this peer. While the leader probes, a rejection counts
+        /// only for the request that it answers; later, any of something not known to match sends
+        /// it back to probing, which costs a round and nothing else.
         sequence: u64,
         /// The entry right before `entries`; 0@0 at the beginning of the log.
         previous: EntryId,
