@@ -94,9 +94,6 @@ pub struct TransportConfig {
     pub queue_messages_max: usize,
     /// Bytes of entries that may wait to be sent to one peer, likewise.
     pub queue_bytes_max: usize,
-    /// Bytes of proposals that are passed on in one message; one proposal is always sent, however
-    /// long.
-    pub forward_bytes_max: usize,
     /// Milliseconds for a connection to come about and for its handshake, each.
     pub handshake_timeout_ms: u64,
     /// Milliseconds for which what was sent may stay unacknowledged by the peer's system before the
@@ -115,7 +112,7 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
-            // An AppendRequest has 1 MiB of entries (`append_bytes_max`), or one that is longer: a
+            // An AppendRequest or a Forward has 1 MiB (`append_bytes_max`), or one that is longer: a
             // command of `--max-request-bytes`, which is at most 10 MiB, and its framing.
             frame_bytes_max: 12 << 20,
             // The core counts an entry as 64 bytes at least, so 1 MiB are 16,384; and no member has
@@ -123,7 +120,6 @@ impl Default for TransportConfig {
             message_items_max: 32_768,
             queue_messages_max: 4096,
             queue_bytes_max: 64 << 20,
-            forward_bytes_max: 1 << 20,
             handshake_timeout_ms: 3000,
             unacknowledged_ms_max: 3000,
             inbound_connections_max: 64,

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quorate_raft::{Envelope, Message, Proposal};
+use quorate_raft::{Envelope, Message};
 use tokio::sync::Notify;
 
 use super::TransportConfig;
@@ -17,7 +17,6 @@ pub(super) struct SendQueue {
     filled: Notify,
     messages_max: usize,
     bytes_max: usize,
-    forward_bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +36,6 @@ impl SendQueue {
             filled: Notify::new(),
             messages_max: config.queue_messages_max,
             bytes_max: config.queue_bytes_max,
-            forward_bytes_max: config.forward_bytes_max,
         }
     }
 
@@ -48,10 +46,8 @@ impl SendQueue {
             return;
         }
         for message in messages {
-            for piece in split(message, self.forward_bytes_max) {
-                state.bytes += entry_bytes(&piece);
-                state.messages.push_back(piece);
-            }
+            state.bytes += entry_bytes(&message);
+            state.messages.push_back(message);
         }
         while state.messages.len() > self.messages_max || state.bytes > self.bytes_max {
             state.drop_one();
@@ -94,32 +90,6 @@ impl State {
     }
 }
 
-/// The message, or several that say the same: proposals that were passed on together may come to
-/// more than a frame can carry, and each counts by itself.
-fn split(envelope: Envelope, bytes_max: usize) -> Vec<Envelope> {
-    let Message::Forward { proposals } = envelope.message else {
-        return vec![envelope];
-    };
-    let Envelope { group, from, to, term, .. } = envelope;
-    let mut pieces: Vec<Vec<Proposal>> = Vec::new();
-    let mut bytes = 0;
-    for proposal in proposals {
-        bytes += proposal.data.len();
-        match pieces.last_mut() {
-            Some(piece) if bytes <= bytes_max => piece.push(proposal),
-            _ => {
-                bytes = proposal.data.len();
-                pieces.push(vec![proposal]);
-            }
-        }
-    }
-    let envelope = |proposals| {
-        let message = Message::Forward { proposals };
-        Envelope { group, from, to, term, message }
-    };
-    pieces.into_iter().map(envelope).collect()
-}
-
 /// Bytes of entries and proposals in the message; 0 for messages that carry none.
 fn entry_bytes(envelope: &Envelope) -> usize {
     match &envelope.message {
@@ -135,7 +105,7 @@ fn entry_bytes(envelope: &Envelope) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use quorate_raft::{Entry, EntryId, GroupId, LogIndex, NodeId, Payload, RequestId, Term};
+    use quorate_raft::{Entry, EntryId, GroupId, LogIndex, NodeId, Payload, Term};
 
     use super::*;
 
@@ -161,27 +131,8 @@ mod tests {
         SendQueue::new(&TransportConfig {
             queue_messages_max: messages_max,
             queue_bytes_max: bytes_max,
-            forward_bytes_max: 10,
             ..TransportConfig::default()
         })
-    }
-
-    #[tokio::test]
-    async fn passes_proposals_on_in_pieces_that_fit_a_frame() {
-        let queue = queue(9, usize::MAX);
-        queue.set_connected(true);
-        let proposal = |bytes: usize| Proposal {
-            request: RequestId { sequence: bytes as u64, ..RequestId::default() },
-            data: vec![0; bytes].into(),
-        };
-        let forward = |sizes: &[usize]| {
-            let proposals = sizes.iter().copied().map(proposal).collect();
-            envelope(Message::Forward { proposals })
-        };
-        queue.push(vec![forward(&[4, 6, 1, 20, 0, 5])]);
-        let pieces = [forward(&[4, 6]), forward(&[1]), forward(&[20]), forward(&[0, 5])];
-        // An empty proposal after one that is too long by itself starts anew as well.
-        assert_eq!(queue.take().await, pieces);
     }
 
     #[tokio::test]
