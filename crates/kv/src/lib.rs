@@ -75,6 +75,7 @@ mod compaction;
 mod config;
 mod digest;
 mod error;
+mod history;
 mod index;
 mod kv;
 mod range;
@@ -88,6 +89,7 @@ mod validate;
 pub use command::{COMMAND_VERSION, DecodeError};
 pub use config::{KvConfig, KvLimits, TXN_DEPTH_MAX};
 pub use error::KvError;
+pub use history::{Flush, History, HistoryError, HistoryFailure, KvState};
 pub use kv::Kv;
 pub use request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
@@ -97,4 +99,4 @@ pub use response::{
     Applied, DeleteRangeResponse, KeyValue, KvEvent, PutResponse, RangeResponse, Response,
     ResponseOp, TxnResponse,
 };
-pub use revision::{LeaseId, Revision};
+pub use revision::{LeaseId, RecordId, Revision};

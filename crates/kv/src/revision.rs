@@ -10,7 +10,7 @@ pub struct Revision(pub i64);
 
 impl Revision {
     /// The revision after this one.
-    pub(crate) fn next(self) -> Revision {
+    pub fn next(self) -> Revision {
         Revision(self.0 + 1)
     }
 }
@@ -27,17 +27,23 @@ impl fmt::Display for Revision {
 
 /// Where a record stands in the history: its revision, and its place among the changes of that
 /// revision. etcd calls the two parts main and sub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RecordId {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId {
     /// The revision that the transaction made.
-    pub(crate) main: Revision,
+    pub main: Revision,
     /// The change's place within it, from 0.
-    pub(crate) sub: u32,
+    pub sub: u32,
 }
 
 impl RecordId {
     /// Where the records of a revision begin.
-    pub(crate) fn first_of(main: Revision) -> RecordId {
+    pub fn first_of(main: Revision) -> RecordId {
         RecordId { main, sub: 0 }
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.main, self.sub)
     }
 }
