@@ -57,8 +57,14 @@ pub struct Config {
     pub apply_bytes_max: usize,
     /// Bytes of recent entries that stay in memory once they are durable and applied.
     pub memory_bytes_max: usize,
-    /// Milliseconds after which an unanswered snapshot is sent again.
+    /// Bytes of entries in memory at which also those leave it that are durable and not applied
+    /// yet, to be loaded again once the state machine gets to them.
+    pub memory_unapplied_bytes_max: usize,
+    /// Milliseconds after which a snapshot of which nothing is heard is given up, and its receiver
+    /// probed.
     pub snapshot_timeout_ms: u64,
+    /// Milliseconds after which a follower that could not be sent a snapshot is probed again.
+    pub snapshot_retry_ms: u64,
 }
 
 /// How long a follower waits before it stands for election.
@@ -116,7 +122,9 @@ impl Config {
             inflight_bytes_max: 16 << 20,
             apply_bytes_max: 8 << 20,
             memory_bytes_max: 32 << 20,
+            memory_unapplied_bytes_max: 96 << 20,
             snapshot_timeout_ms: 60_000,
+            snapshot_retry_ms: 2000,
         }
     }
 

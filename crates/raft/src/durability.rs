@@ -16,7 +16,18 @@ struct Write {
     /// The first entry that it writes, replacing whatever was there.
     first: Option<LogIndex>,
     hard_state: bool,
+    /// The snapshot that it begins the log anew from.
+    snapshot: Option<SnapshotMeta>,
     issued_at: Millis,
+}
+
+/// What the completion of a write has brought about.
+#[derive(Debug, Default)]
+pub(crate) struct Completed {
+    /// Messages that waited for it.
+    pub(crate) released: Vec<Envelope>,
+    /// The latest snapshot that is durable by it.
+    pub(crate) snapshot: Option<SnapshotMeta>,
 }
 
 /// What a write must contain.
@@ -79,18 +90,20 @@ impl Durability {
             id: self.last_issued,
             first,
             hard_state: unsaved.hard_state.is_some(),
+            snapshot: unsaved.snapshot.clone(),
             issued_at: now,
         });
         Some((self.last_issued, unsaved))
     }
 
-    /// A write is durable, and so is every earlier one. Releases the messages that waited for it.
-    pub(crate) fn complete(&mut self, write: WriteId) -> Vec<Envelope> {
-        while self.under_way.front().is_some_and(|oldest| oldest.id <= write) {
-            self.under_way.pop_front();
-        }
+    /// A write is durable, and so is every earlier one.
+    pub(crate) fn complete(&mut self, write: WriteId) -> Completed {
+        let done = self.under_way.partition_point(|oldest| oldest.id <= write);
+        let snapshots = self.under_way.drain(..done).filter_map(|write| write.snapshot);
+        let snapshot = snapshots.last();
         let released = self.withheld.partition_point(|(needs, _)| *needs <= write);
-        self.withheld.drain(..released).map(|(_, envelope)| envelope).collect()
+        let released = self.withheld.drain(..released).map(|(_, envelope)| envelope).collect();
+        Completed { released, snapshot }
     }
 
     /// How far the log, which ends at `last`, is durable: up to the first entry that any
@@ -173,7 +186,7 @@ mod tests {
             assert_eq!(durability.withhold(accepted(matched), true), None);
         }
         let (write, _) = durability.begin(Millis(0)).unwrap();
-        assert_eq!(durability.complete(write), [accepted(4)]);
+        assert_eq!(durability.complete(write).released, [accepted(4)]);
     }
 
     /// Where every call needs its own reply, every reply waits.
@@ -185,7 +198,7 @@ mod tests {
             assert_eq!(durability.withhold(accepted(matched), false), None);
         }
         let (write, _) = durability.begin(Millis(0)).unwrap();
-        assert_eq!(durability.complete(write), [accepted(3), accepted(4)]);
+        assert_eq!(durability.complete(write).released, [accepted(3), accepted(4)]);
     }
 
     /// etcd-io/raft, async_storage_writes_append_aba_race: entries are written, replaced, and

@@ -106,6 +106,7 @@ impl Node {
         if self.config.check_quorum && (!self.hears_quorum() || self.disk_is_stalled()) {
             return self.step_down();
         }
+        self.give_up_overdue_snapshots();
         match self.config.replication {
             Replication::Immediate => self.broadcast_heartbeat(),
             Replication::OnHeartbeat => self.broadcast_append_as_heartbeat(),
@@ -138,7 +139,6 @@ impl Node {
         for (peer, commit) in beats {
             self.send(peer, Message::Heartbeat { sequence, commit });
         }
-        self.resend_overdue_snapshots();
         self.confirm_reads();
     }
 

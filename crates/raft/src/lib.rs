@@ -203,7 +203,9 @@ pub use fault::Fault;
 pub use message::{AppendResult, Envelope, Message, Proposal};
 pub use node::Node;
 pub use outcome::{DropReason, ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};
-pub use ready::{Load, Persist, Ready, Role, RoleChange, Status};
+pub use ready::{
+    HandOut, Load, PeerProgress, Persist, ProgressState, Ready, Role, RoleChange, Status,
+};
 pub use recovered::Recovered;
 pub use types::{
     Entry, EntryId, GroupId, HardState, LoadId, LogIndex, Millis, NodeId, Payload, ReadId,

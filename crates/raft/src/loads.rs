@@ -34,7 +34,7 @@ enum Purpose {
 impl Node {
     /// Entries that a [`Load`] asked for, contiguous from its first one on. An empty list says that
     /// the host's log does not hold them: they were cut off meanwhile, or it is not our log.
-    pub fn entries_loaded(&mut self, id: LoadId, entries: Vec<Entry>) {
+    pub fn entries_loaded(&mut self, id: LoadId, mut entries: Vec<Entry>) {
         let Some(load) = self.loads.under_way.remove(&id) else { return };
         if let Purpose::Apply = load.purpose {
             self.loads.applying = false;
@@ -45,6 +45,8 @@ impl Node {
         let wanted = self.is_what_was_wanted(&load, &entries);
         match load.purpose {
             Purpose::Apply if wanted && load.from == self.log.handed_out().next() => {
+                let limit = self.hand_out_limit();
+                entries.retain(|entry| entry.id.index <= limit);
                 self.hand_out(entries);
             }
             Purpose::Peer(peer) => self.loaded_for_peer(peer, id, load.from, entries, wanted),

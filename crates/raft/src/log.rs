@@ -9,7 +9,7 @@ use crate::configuration::Configuration;
 use crate::fault::Fault;
 use crate::recovered::Recovered;
 use crate::terms::TermTable;
-use crate::types::{Entry, EntryId, HardState, LogIndex, Payload, SnapshotMeta, Term};
+use crate::types::{Entry, EntryId, LogIndex, Payload, SnapshotMeta, Term};
 
 /// ```text
 ///   snapshot        memory_first                                 last
@@ -21,7 +21,8 @@ use crate::types::{Entry, EntryId, HardState, LogIndex, Payload, SnapshotMeta, T
 /// ```
 ///
 /// Invariants:
-/// - `snapshot.last.index <= applied <= handed_out <= commit <= last`.
+/// - `snapshot.last.index <= applied <= handed_out <= commit <= last`, but that `applied` stays
+///   below the snapshot for as long as the state machine has yet to be replaced by it.
 /// - `memory` is contiguous and ends at `last`, or is empty.
 /// - a committed entry is never truncated.
 #[derive(Debug)]
@@ -245,13 +246,25 @@ impl Log {
         }
     }
 
-    /// The committed entries that may be handed out next, within `bytes_max` of what is handed out
-    /// and not yet applied.
-    pub(crate) fn next_to_apply(&self, bytes_max: usize) -> Option<(LogIndex, LogIndex, usize)> {
+    /// Whether the state machine has yet to be replaced by the snapshot that the log begins from.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.applied < self.snapshot.last.index
+    }
+
+    /// The entries up to `limit` that may be handed out next, within `bytes_max` of what is handed
+    /// out and not yet applied.
+    pub(crate) fn next_to_apply(
+        &self,
+        limit: LogIndex,
+        bytes_max: usize,
+    ) -> Option<(LogIndex, LogIndex, usize)> {
         let room = bytes_max.saturating_sub(self.applying_bytes);
         let idle = self.applying.is_empty();
-        let waiting = self.handed_out < self.commit;
-        (waiting && (idle || room > 0)).then(|| (self.handed_out.next(), self.commit, room))
+        let to = self.commit.min(limit);
+        // What follows a snapshot makes no sense to a state machine that does not hold it yet
+        // (etcd 8349efa).
+        let waiting = self.handed_out < to && !self.is_installing();
+        (waiting && (idle || room > 0)).then(|| (self.handed_out.next(), to, room))
     }
 
     /// Notes that these committed entries went to the state machine.
@@ -275,45 +288,60 @@ impl Log {
         self.applied = self.applied.max(index);
     }
 
-    /// Lets old entries leave memory, down to `bytes_max`, if they are durable and applied.
-    pub(crate) fn evict(&mut self, durable: LogIndex, bytes_max: usize) {
-        let keep_from = durable.min(self.applied);
-        while self.memory_bytes > bytes_max
-            && self.memory.front().is_some_and(|entry| entry.id.index <= keep_from)
-        {
+    /// Lets old entries leave memory, if they are durable: those that are applied down to
+    /// `applied_bytes_max` of entries in all, others down to `bytes_max`. A state machine that lags
+    /// far behind, or has been told to wait, gets them back from the disk: memory must not grow
+    /// with what it has yet to apply.
+    pub(crate) fn evict(&mut self, durable: LogIndex, applied_bytes_max: usize, bytes_max: usize) {
+        while let Some(oldest) = self.memory.front().map(|entry| entry.id.index) {
+            let limit = if oldest <= self.applied { applied_bytes_max } else { bytes_max };
+            if oldest > durable || self.memory_bytes <= limit {
+                return;
+            }
             let entry = self.memory.pop_front().expect("just seen");
             self.memory_bytes -= entry.size_bytes();
         }
     }
 
-    /// Forgets everything up to `index`, which must be applied.
-    pub(crate) fn compact(&mut self, index: LogIndex) {
+    /// What a state that ends with the entry at `index` has to say of itself: that entry, and the
+    /// configuration in force there. `None` where the log does not reach back to it, or so far.
+    pub(crate) fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
+        let last = EntryId { term: self.term(index)?, index };
+        let before = self.configurations.partition_point(|(at, _)| *at <= index);
+        let latest = self.configurations[..before].last().map(|(_, latest)| latest);
+        let configuration = latest.unwrap_or(&self.snapshot.configuration).clone();
+        Some(SnapshotMeta { last, configuration })
+    }
+
+    /// Forgets everything up to `index`, which must be applied. Answers whether anything was there.
+    pub(crate) fn compact(&mut self, index: LogIndex) -> bool {
         assert!(index <= self.applied, "only applied entries are forgotten");
         if index <= self.snapshot.last.index {
-            return;
+            return false;
         }
-        let term = self.term(index).expect("an applied entry above the snapshot is in the log");
-        let covered = self.configurations.partition_point(|(at, _)| *at <= index);
-        if let Some((_, latest)) = self.configurations.drain(..covered).next_back() {
-            self.snapshot.configuration = latest;
-        }
+        self.snapshot =
+            self.snapshot_at(index).expect("an applied entry above the snapshot is in the log");
+        self.configurations.retain(|(at, _)| *at > index);
         self.terms.compact(index, self.last);
-        self.snapshot.last = EntryId { term, index };
         while self.memory.front().is_some_and(|entry| entry.id.index <= index) {
             let entry = self.memory.pop_front().expect("just seen");
             self.memory_bytes -= entry.size_bytes();
         }
+        true
     }
 
-    /// Begins anew from a snapshot: nothing of the log before it stays.
+    /// Begins anew from a snapshot: nothing of the log before it stays. It counts as handed out,
+    /// like one large entry, and as applied once the host has put it in place; what was handed out
+    /// before may still be being applied until then.
     pub(crate) fn restore(&mut self, snapshot: SnapshotMeta) {
         assert!(snapshot.last.index > self.commit, "a snapshot only ever moves forward");
         let index = snapshot.last.index;
-        let truncations = self.truncations + 1;
-        let hard_state = HardState { term: snapshot.last.term, vote: None };
-        let (last, applied) = (index, index);
-        let recovered = Recovered { hard_state, snapshot, last, applied, ..Recovered::default() };
-        *self = Self::new(recovered).expect("a log of a snapshot alone is consistent");
-        self.truncations = truncations;
+        self.snapshot = snapshot;
+        self.terms = TermTable::default();
+        self.configurations.clear();
+        self.memory.clear();
+        self.memory_bytes = 0;
+        (self.last, self.commit, self.handed_out) = (index, index, index);
+        self.truncations += 1;
     }
 }

@@ -12,13 +12,17 @@ use crate::loads::Loads;
 use crate::log::Log;
 use crate::message::{AppendResult, Envelope, Message};
 use crate::outcome::{ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};
+use crate::progress::State;
 use crate::proposals::{Proposals, SeenForwards};
 use crate::reads::PendingReads;
-use crate::ready::{Persist, Ready, Role, RoleChange, Status};
+use crate::ready::{
+    HandOut, PeerProgress, Persist, ProgressState, Ready, Role, RoleChange, Status,
+};
 use crate::recovered::Recovered;
 use crate::rng::Rng;
 use crate::types::{
-    Entry, EntryId, HardState, LogIndex, Millis, NodeId, Payload, ReadId, RequestId, Term, WriteId,
+    Entry, EntryId, HardState, LogIndex, Millis, NodeId, Payload, ReadId, RequestId, SnapshotMeta,
+    Term, WriteId,
 };
 
 /// One member of a Raft group, as a pure state machine: the host tells it what happened, then asks
@@ -54,6 +58,7 @@ pub struct Node {
     pub(crate) forwarding_bytes: usize,
     pub(crate) reads: PendingReads,
     pub(crate) loads: Loads,
+    hand_out_allowed: HandOut,
     /// Gathers until the host takes it.
     pub(crate) ready: Ready,
     /// When this member stands for election unless something happens.
@@ -105,6 +110,7 @@ impl Node {
             forwarding_bytes: 0,
             reads: PendingReads::default(),
             loads: Loads::default(),
+            hand_out_allowed: HandOut::default(),
             ready: Ready::default(),
             election_due: now,
             reported: None,
@@ -166,6 +172,34 @@ impl Node {
     /// The configuration in force: the latest in its log, committed or not.
     pub fn configuration(&self) -> &crate::configuration::Configuration {
         self.log.configuration()
+    }
+
+    /// The last entry that was handed out to be applied.
+    pub fn handed_out(&self) -> LogIndex {
+        self.log.handed_out()
+    }
+
+    /// How it sees the others, where it leads; in the order of their numbers.
+    pub fn progress(&self) -> impl Iterator<Item = PeerProgress> {
+        let leader = match &self.role {
+            RoleState::Leader(leader) => Some(leader),
+            _ => None,
+        };
+        let peers = leader.into_iter().flat_map(|leader| &leader.progress);
+        peers.map(|(&id, progress)| {
+            let state = match progress.state {
+                State::Probe { .. } => ProgressState::Probe,
+                State::Replicate(_) => ProgressState::Replicate,
+                State::Snapshot { .. } => ProgressState::Snapshot,
+            };
+            PeerProgress { id, state, matched: progress.matched }
+        })
+    }
+
+    /// What a state that ends with the entry at `index` has to say of itself: the entry's identity
+    /// and the configuration in force there. `None` where the entry was compacted or is not there.
+    pub fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
+        self.log.snapshot_at(index)
     }
 
     /// The term of the entry at this index; `None` where it was compacted or is not there.
@@ -251,27 +285,43 @@ impl Node {
 
     /// The write of this number is durable, and so is every one before it.
     pub fn persisted(&mut self, write: WriteId) {
-        let released = self.durability.complete(write);
+        let completed = self.durability.complete(write);
         if self.fault.is_some() {
             return;
         }
-        self.ready.messages.extend(released);
+        self.ready.messages.extend(completed.released);
+        if completed.snapshot.is_some() {
+            self.ready.install = completed.snapshot;
+        }
         self.count_own_vote();
         self.commit_what_a_quorum_has();
-        self.log.evict(self.durable_index(), self.config.memory_bytes_max);
+        self.evict();
     }
 
     /// The state machine has applied everything up to this index.
     pub fn applied(&mut self, index: LogIndex) {
         self.log.applied_to(index);
-        self.log.evict(self.durable_index(), self.config.memory_bytes_max);
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        let Config { memory_bytes_max, memory_unapplied_bytes_max, .. } = self.config;
+        self.log.evict(self.durable_index(), memory_bytes_max, memory_unapplied_bytes_max);
     }
 
     /// Everything up to this index is in the state machine's durable state: the log may forget it,
-    /// as far as it is applied.
+    /// as far as it is applied and durable. The host is told by [`Ready::compact`] to do the same.
     pub fn compact(&mut self, index: LogIndex) {
         let index = index.min(self.log.applied()).min(self.durable_index());
-        self.log.compact(index);
+        if self.fault.is_none() && self.log.compact(index) {
+            self.ready.compact = Some(self.log.snapshot().clone());
+        }
+    }
+
+    /// From now on these of the committed entries are handed out to be applied. What is handed out
+    /// already stays so.
+    pub fn set_hand_out(&mut self, hand_out: HandOut) {
+        self.hand_out_allowed = hand_out;
     }
 
     /// From now on the election timeout is this; the running timer begins anew.
@@ -321,7 +371,10 @@ impl Node {
 
     /// Gives the state machine what is committed, as far as its window has room.
     fn hand_out_committed(&mut self) {
-        while let Some((from, to, room)) = self.log.next_to_apply(self.config.apply_bytes_max) {
+        let limit = self.hand_out_limit();
+        while let Some((from, to, room)) =
+            self.log.next_to_apply(limit, self.config.apply_bytes_max)
+        {
             match self.log.slice(from, to, room) {
                 crate::log::Slice::Memory(entries) => self.hand_out(entries),
                 crate::log::Slice::Disk(to) => {
@@ -329,6 +382,15 @@ impl Node {
                     return;
                 }
             }
+        }
+    }
+
+    /// How far entries may be handed out.
+    pub(crate) fn hand_out_limit(&self) -> LogIndex {
+        match self.hand_out_allowed {
+            HandOut::Committed => self.log.commit(),
+            HandOut::Durable => self.log.commit().min(self.durable_index()),
+            HandOut::Nothing => LogIndex(0),
         }
     }
 

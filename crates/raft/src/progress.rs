@@ -50,8 +50,8 @@ pub(crate) enum State {
     },
     Replicate(Window),
     Snapshot {
-        /// When it was asked for.
-        since: Millis,
+        /// When it is given up: whatever became of it, the follower is then probed.
+        until: Millis,
     },
 }
 
@@ -152,8 +152,8 @@ impl Progress {
     }
 
     /// Waits for a snapshot to be installed.
-    pub(crate) fn become_snapshot(&mut self, now: Millis) {
-        self.state = State::Snapshot { since: now };
+    pub(crate) fn become_snapshot(&mut self, until: Millis) {
+        self.state = State::Snapshot { until };
         self.loading = None;
     }
 }

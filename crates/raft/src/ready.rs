@@ -23,6 +23,15 @@ pub struct Ready {
     /// Apply these, in order, after every earlier one; then call `applied`. They may be applied
     /// before this member's own disk has them: others' disks do.
     pub committed: Vec<Entry>,
+    /// Replace the state machine by the state that this snapshot names, which was received and
+    /// staged before the message that named it, after everything that was handed out before; then
+    /// call `applied` with its index. The write that holds the snapshot is durable: that was the
+    /// commit point, and a member that crashes now comes back with this state. Until the call
+    /// nothing more is handed out.
+    pub install: Option<SnapshotMeta>,
+    /// Let the log on disk forget everything up to and including `last`, after the writes handed
+    /// out before and this one's. Needs no answer; a crash may undo it.
+    pub compact: Option<SnapshotMeta>,
     /// Read these from the log, then call `entries_loaded`.
     pub loads: Vec<Load>,
     /// Send each of these members a snapshot, then call `snapshot_sent`.
@@ -62,6 +71,40 @@ pub struct Load {
     pub to: LogIndex,
     /// Stop after the entry that reaches this many bytes.
     pub bytes_max: usize,
+}
+
+/// Which of the committed entries may be handed out to be applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HandOut {
+    /// All of them, also those that this member's own disk does not have yet.
+    #[default]
+    Committed,
+    /// Those that this member's own disk has.
+    Durable,
+    /// None.
+    Nothing,
+}
+
+/// How a leader sees one of the others, for policies, operators and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The other member.
+    pub id: NodeId,
+    /// How entries travel to it at the moment.
+    pub state: ProgressState,
+    /// Its log is known to match the leader's up to here, durably.
+    pub matched: LogIndex,
+}
+
+/// How entries travel to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressState {
+    /// One request at a time, to find where the logs agree.
+    Probe,
+    /// Without waiting for answers.
+    Replicate,
+    /// Not at all: it needs a snapshot first.
+    Snapshot,
 }
 
 /// The role a member plays (paper, section 5.1).
@@ -105,7 +148,8 @@ pub struct Status {
     pub commit: LogIndex,
     /// The last entry its state machine has applied.
     pub applied: LogIndex,
-    /// The last entry of its snapshot: nothing at or below it is in the log.
+    /// The last entry of its snapshot: nothing at or below it is in the log. Beyond `applied` as
+    /// long as a snapshot from the leader is being installed.
     pub compacted: EntryId,
 }
 

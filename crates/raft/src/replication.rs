@@ -223,22 +223,35 @@ impl Node {
     // ---- Snapshots
 
     fn begin_snapshot(&mut self, peer: NodeId) {
-        let now = self.now;
+        let until = self.now.after(self.config.snapshot_timeout_ms);
         if let Some(progress) = self.progress_of(peer) {
-            progress.become_snapshot(now);
+            progress.become_snapshot(until);
             self.ready.snapshots.push(peer);
         }
     }
 
+    /// The receiver of a snapshot takes it in still: it is given as long again.
+    pub fn snapshot_advanced(&mut self, to: NodeId) {
+        let later = self.now.after(self.config.snapshot_timeout_ms);
+        if let Some(Progress { state: State::Snapshot { until }, .. }) = self.progress_of(to) {
+            *until = later;
+        }
+    }
+
     /// Sending a snapshot to this member ended; `delivered` says whether it has it in place. Either
-    /// way the follower is probed again: its own answer, not this, says what it has.
+    /// way the follower is probed again, for its own answer, not this, says what it has: at once
+    /// where it was delivered, and else after a while, lest a snapshot that cannot be sent be tried
+    /// without end.
     pub fn snapshot_sent(&mut self, to: NodeId, delivered: bool) {
         let compacted = self.log.snapshot().last.index;
-        if let Some(progress) = self.progress_of(to)
-            && matches!(progress.state, State::Snapshot { .. })
-        {
-            let next = if delivered { compacted.next() } else { progress.next };
-            progress.become_probe(next);
+        let retry_at = self.now.after(self.config.snapshot_retry_ms);
+        let Some(progress) = self.progress_of(to) else { return };
+        if let State::Snapshot { until } = &mut progress.state {
+            if delivered {
+                progress.become_probe(compacted.next());
+            } else {
+                *until = retry_at;
+            }
         }
     }
 
@@ -248,14 +261,14 @@ impl Node {
         }
     }
 
-    /// A snapshot that nobody has answered for long: whatever became of it, the follower must leave
-    /// that state some day.
-    pub(crate) fn resend_overdue_snapshots(&mut self) {
-        let (now, limit) = (self.now, self.config.snapshot_timeout_ms);
+    /// A snapshot that failed a while ago, or that nobody has answered for long: whatever became of
+    /// it, the follower must leave that state some day.
+    pub(crate) fn give_up_overdue_snapshots(&mut self) {
+        let now = self.now;
         let RoleState::Leader(leader) = &mut self.role else { return };
         for progress in leader.progress.values_mut() {
-            if let State::Snapshot { since } = progress.state
-                && now.since(since) >= limit
+            if let State::Snapshot { until } = progress.state
+                && until <= now
             {
                 progress.become_probe(progress.next);
             }

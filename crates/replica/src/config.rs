@@ -20,6 +20,52 @@ pub struct ReplicaConfig {
     pub leader_wait_ms: u64,
     /// Proposals that may be waiting for a leader.
     pub held_proposals_max: usize,
+    /// When the state machine's state is made durable and the log is compacted; `None` where the
+    /// state machine keeps nothing on disk, and the log therefore everything.
+    pub flush: Option<FlushConfig>,
+}
+
+/// When the state machine's state is made durable, how much of the log stays behind it, and how far
+/// applying may run ahead of it. See `flush` and `retention` for the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushConfig {
+    /// Bytes of applied entries after which a flush is due.
+    pub flush_bytes: u64,
+    /// Milliseconds from the first entry that is not flushed until a flush is due.
+    pub flush_interval_ms: u64,
+    /// Bytes of entries that were handed out to be applied and are not flushed, at which no more
+    /// are handed out.
+    pub backlog_bytes_max: u64,
+    /// Bytes of the most recent entries that stay in the log whatever was flushed, so that a
+    /// follower that lags a little needs no snapshot.
+    pub log_retained_bytes: u64,
+    /// Bytes of the most recent entries that stay for a follower that lags more, or that is being
+    /// sent a snapshot.
+    pub log_retained_bytes_max: u64,
+    /// Bytes of entries that are worth a compaction: each costs a write to the log.
+    pub compaction_bytes_min: u64,
+    /// Committed entries that may be waiting to be applied before proposals are refused as
+    /// overload.
+    pub unapplied_entries_max: u64,
+    /// The same, in bytes.
+    pub unapplied_bytes_max: u64,
+}
+
+/// Flushes of 16 MiB or every two seconds, a backlog of 128 MiB, a log of 64 to 512 MiB; overload at
+/// 5000 entries, as etcd has it, or 128 MiB of them.
+impl Default for FlushConfig {
+    fn default() -> Self {
+        Self {
+            flush_bytes: 16 << 20,
+            flush_interval_ms: 2000,
+            backlog_bytes_max: 128 << 20,
+            log_retained_bytes: 64 << 20,
+            log_retained_bytes_max: 512 << 20,
+            compaction_bytes_min: 8 << 20,
+            unapplied_entries_max: 5000,
+            unapplied_bytes_max: 128 << 20,
+        }
+    }
 }
 
 impl ReplicaConfig {
@@ -37,6 +83,7 @@ impl ReplicaConfig {
             reads_max: raft.reads_max,
             leader_wait_ms,
             held_proposals_max: raft.proposals_max,
+            flush: None,
             raft,
         }
     }

@@ -35,6 +35,10 @@ pub enum Event {
     Campaign,
     /// The connection to this member broke; what was under way to it may be lost.
     PeerUnreachable(NodeId),
+    /// The state machine's state up to this index is durable, as a `Flush` asked for.
+    Flushed(LogIndex),
+    /// The receiver of a snapshot has taken in some more of it.
+    SnapshotAdvanced(NodeId),
     /// Sending a snapshot ended.
     SnapshotSent {
         /// Its receiver.
@@ -43,6 +47,7 @@ pub enum Event {
         delivered: bool,
     },
     /// Everything up to this index is in the state machine's durable state: the log may forget it.
+    /// For hosts that decide for themselves; with `ReplicaConfig::flush` the member does.
     Compact(LogIndex),
     /// From now on the election timeout is this, and the running timer begins anew.
     SetElectionTimeout(ElectionTimeout),

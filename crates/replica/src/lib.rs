@@ -36,8 +36,10 @@ mod machine;
 mod reads;
 mod replica;
 
-pub use config::ReplicaConfig;
+pub use config::{FlushConfig, ReplicaConfig};
 pub use effect::Effect;
 pub use event::Event;
-pub use machine::StateMachine;
+pub use machine::{
+    Background, BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
+};
 pub use replica::Replica;

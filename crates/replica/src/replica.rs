@@ -91,6 +91,9 @@ impl Replica {
             }
             Event::Campaign => self.node.campaign(),
             Event::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
+            // Nothing has asked for a flush yet.
+            Event::Flushed(_) => {}
+            Event::SnapshotAdvanced(to) => self.node.snapshot_advanced(to),
             Event::SnapshotSent { to, delivered } => self.node.snapshot_sent(to, delivered),
             Event::Compact(index) => self.node.compact(index),
             Event::SetElectionTimeout(timeout) => self.node.set_election_timeout(timeout),
@@ -114,14 +117,16 @@ impl Replica {
     }
 
     fn translate(&mut self, ready: Ready) {
-        let Ready { messages, persist, committed, loads, snapshots, proposals, reads, role, fault } =
-            ready;
+        let Ready { messages, persist, committed, install, compact, loads, snapshots, .. } = ready;
+        let Ready { proposals, reads, role, fault, .. } = ready;
         // Messages first: followers' disks then work while ours does.
         self.effects.extend(messages.into_iter().map(Effect::Send));
         self.effects.extend(persist.map(Effect::Persist));
         if !committed.is_empty() {
             self.effects.push(Effect::Apply(committed));
         }
+        self.effects.extend(install.map(Effect::InstallSnapshot));
+        self.effects.extend(compact.map(Effect::CompactLog));
         self.effects.extend(loads.into_iter().map(Effect::Load));
         self.effects.extend(snapshots.into_iter().map(Effect::SendSnapshot));
         self.effects.extend(proposals.into_iter().map(Effect::EndProposal));

@@ -3,6 +3,7 @@
 //! two it is; a byte that this build does not know stops the member before anything is applied.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use quorate_kv::{Kv, KvConfig, KvError};
 use quorate_raft::{LogIndex, NodeId, RequestId};
@@ -111,11 +112,20 @@ impl KvMachine {
 
 impl StateMachine for KvMachine {
     type Response = Result<Applied, KvError>;
+    type Error = CommandError;
+    type Staged = Infallible;
 
-    /// # Panics
-    /// On a command that `try_apply` refuses, which is what the host calls.
-    fn apply(&mut self, index: LogIndex, request: RequestId, command: &[u8]) -> Self::Response {
-        self.try_apply(index, request, command).expect("whoever calls this knows the command")
+    fn apply(
+        &mut self,
+        index: LogIndex,
+        request: RequestId,
+        command: &[u8],
+    ) -> Result<Self::Response, CommandError> {
+        self.try_apply(index, request, command)
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), CommandError> {
+        match staged {}
     }
 
     fn digest(&self) -> u64 {

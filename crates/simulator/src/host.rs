@@ -125,6 +125,11 @@ impl<W: Workload> Simulation<W> {
                 let evidence = format!("{} wants to send {to} a snapshot", id_of(place));
                 return Err(Violation::new(Checker::Fault, evidence));
             }
+            Effect::Flush(_) | Effect::InstallSnapshot(_) | Effect::CompactLog(_) => {
+                // Nothing is configured to flush yet, and no snapshot is ever sent.
+                let evidence = format!("{} wants to flush, install or compact", id_of(place));
+                return Err(Violation::new(Checker::Fault, evidence));
+            }
             Effect::EndProposal(end) => self.end_proposal(place, end)?,
             Effect::ServeRead(read) => {
                 self.counters.count(Counter::ReadsServed);
@@ -273,7 +278,10 @@ impl<W: Workload> Simulation<W> {
         life.applied = index;
         let mut answered = None;
         if let Payload::Command { request, data } = &entry.payload {
-            let response = life.machine.apply(index, *request, data);
+            let response = life.machine.apply(index, *request, data).map_err(|error| {
+                let evidence = format!("{} cannot apply {index}: {error}", id_of(place));
+                Violation::new(Checker::Fault, evidence)
+            })?;
             answered = life.proposals.remove(request).map(|operation| (operation, response));
         }
         self.checkers.digests.applied(id_of(place), index, life.machine.digest())?;

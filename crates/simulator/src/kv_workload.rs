@@ -1,6 +1,7 @@
 //! The key-value store behind the replicas: a handful of keys that several clients fight for.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use quorate_kv::{
@@ -222,11 +223,13 @@ impl Workload for KvWorkload {
 
 impl StateMachine for KvMachine {
     type Response = KvAnswer;
+    type Error = Infallible;
+    type Staged = Infallible;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> KvAnswer {
+    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<KvAnswer, Infallible> {
         let refused = KvAnswer { refused: true, ..KvAnswer::default() };
-        let Ok(command) = Command::decode(command) else { return refused };
-        let Ok(response) = self.kv.apply(&command).result else { return refused };
+        let Ok(command) = Command::decode(command) else { return Ok(refused) };
+        let Ok(response) = self.kv.apply(&command).result else { return Ok(refused) };
         let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
         match response {
             Response::Put(put) => answer.revision = put.revision.0,
@@ -245,7 +248,11 @@ impl StateMachine for KvMachine {
             }
             Response::Compact(revision) => answer.revision = revision.0,
         }
-        answer
+        Ok(answer)
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), Infallible> {
+        match staged {}
     }
 
     fn digest(&self) -> u64 {
@@ -291,7 +298,7 @@ mod tests {
             let operation = workload.draw(&mut rng);
             let (found, expected) = match workload.request(&operation) {
                 Request::Command(bytes) => (
-                    machine.apply(LogIndex(index), RequestId::default(), &bytes),
+                    machine.apply(LogIndex(index), RequestId::default(), &bytes).unwrap(),
                     KvWorkload::model_write(&mut model, &operation),
                 ),
                 _ => (

@@ -10,7 +10,7 @@ use quorate_raft::{
     Ready, RequestId, SnapshotMeta,
 };
 
-use crate::member::{Disk, Member};
+use crate::member::{Applying, Disk, Member};
 use crate::network::{Filter, Network};
 use crate::print;
 use crate::safety::Safety;
@@ -122,8 +122,14 @@ impl Cluster {
         if let Some(fault) = ready.fault {
             self.say(&format!("{me} FAULT {fault}"));
         }
-        self.member(id).applying.extend(ready.committed);
+        let applying = &mut self.member(id).applying;
+        applying.extend(ready.committed.into_iter().map(Applying::Entry));
+        applying.extend(ready.install.map(Applying::Install));
         self.member(id).writes.extend(ready.persist);
+        // The state machine's disk is taken to hold what is compacted, as a host makes sure.
+        if let Some(snapshot) = ready.compact {
+            self.member(id).disk.compact(snapshot);
+        }
         for to in ready.snapshots {
             self.say(&format!("{me} snapshot wanted for {to}"));
             if !self.manual.snapshot {
@@ -168,10 +174,6 @@ impl Cluster {
             let line = format!("{id}@{} durable #{}", self.node(id).term(), write.0);
             self.say(&line);
         }
-        if let Some(snapshot) = &persist.snapshot {
-            // The state itself came before the message that named it.
-            self.member(id).applied = self.safety.history_to(snapshot.last.index);
-        }
         self.member(id).disk.write(persist);
         self.with(id, |node| node.persisted(write));
         true
@@ -180,11 +182,35 @@ impl Cluster {
     /// Applies everything handed out.
     pub(crate) fn apply(&mut self, id: NodeId) {
         let me = format!("{id}@{}", self.node(id).term());
-        let entries: Vec<Entry> = self.member(id).applying.drain(..).collect();
+        let mut applying = std::mem::take(&mut self.member(id).applying);
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(next) = applying.pop_front() {
+            match next {
+                Applying::Entry(entry) => entries.push(entry),
+                Applying::Install(snapshot) => {
+                    self.apply_entries(id, &me, std::mem::take(&mut entries));
+                    let last = snapshot.last;
+                    self.say(&format!("{me} install {last}"));
+                    // The state itself came before the message that named it.
+                    self.member(id).applied = self.safety.history_to(last.index);
+                    self.with(id, |node| node.applied(last.index));
+                }
+            }
+        }
+        self.apply_entries(id, &me, entries);
+    }
+
+    fn apply_entries(&mut self, id: NodeId, me: &str, entries: Vec<Entry>) {
         let Some(last) = entries.last().map(|entry| entry.id.index) else { return };
         self.say(&format!("{me} apply [{}]", print::entries(&entries)));
         for entry in entries {
             self.safety.check_applied(&entry);
+            let follows = self
+                .member(id)
+                .applied
+                .last()
+                .map_or(entry.id.index, |before| before.id.index.next());
+            assert_eq!(entry.id.index, follows, "nothing is applied twice or left out");
             self.member(id).applied.push(entry);
         }
         self.with(id, |node| node.applied(last));
@@ -298,6 +324,8 @@ impl Cluster {
 
     pub(crate) fn restart(&mut self, id: NodeId) {
         let now = self.now;
+        let kept = self.member(id).disk.snapshot.last.index;
+        self.member(id).applied = self.safety.history_to(kept);
         self.member(id).start(now);
         self.with(id, |_| {});
     }
@@ -335,8 +363,6 @@ impl Cluster {
     /// Forgets the log up to here, in the core and on the disk, which keeps the state instead.
     pub(crate) fn compact(&mut self, id: NodeId, index: LogIndex) {
         self.with(id, |node| node.compact(index));
-        let compacted = self.node(id).status().compacted;
-        self.member(id).disk.compact(compacted);
     }
 
     /// The commands that a member has applied, and the log on its disk.

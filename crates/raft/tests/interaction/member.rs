@@ -16,6 +16,13 @@ pub(crate) struct Disk {
     pub(crate) entries: Vec<Entry>,
 }
 
+/// One thing to be done to the state machine.
+#[derive(Debug)]
+pub(crate) enum Applying {
+    Entry(Entry),
+    Install(SnapshotMeta),
+}
+
 /// A member of the cluster.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -29,8 +36,8 @@ pub(crate) struct Member {
     pub(crate) writes: VecDeque<Persist>,
     /// Loads asked for and not answered, oldest first.
     pub(crate) loads: VecDeque<Load>,
-    /// Entries handed out and not applied.
-    pub(crate) applying: VecDeque<Entry>,
+    /// What is to be done to the state machine, in order.
+    pub(crate) applying: VecDeque<Applying>,
     /// What the state machine has applied, from the group's first entry on.
     pub(crate) applied: Vec<Entry>,
     /// The commit index when last looked at.
@@ -72,9 +79,9 @@ impl Disk {
         id.index <= self.snapshot.last.index || self.entries.iter().any(|entry| entry.id == id)
     }
 
-    pub(crate) fn compact(&mut self, to: EntryId) {
-        self.entries.retain(|entry| entry.id.index > to.index);
-        self.snapshot.last = to;
+    pub(crate) fn compact(&mut self, to: SnapshotMeta) {
+        self.entries.retain(|entry| entry.id.index > to.last.index);
+        self.snapshot = to;
     }
 
     pub(crate) fn load(&self, load: &Load) -> Vec<Entry> {
@@ -135,8 +142,7 @@ impl Member {
         self.writes.clear();
         self.loads.clear();
         self.applying.clear();
-        let kept = self.disk.snapshot.last.index;
-        self.applied.retain(|entry| entry.id.index <= kept);
+        self.applied.clear();
     }
 
     /// The process starts, from what is on the disk. The state machine holds what the snapshot

@@ -134,9 +134,11 @@ fn config(id: NodeId, safeguards: bool) -> Config {
         (config.pre_vote, config.check_quorum, config.sticky_leader) = (false, false, false);
     }
     config.memory_bytes_max = 200;
+    config.memory_unapplied_bytes_max = 600;
     config.append_bytes_max = 150;
     config.inflight_messages_max = 3;
     config.snapshot_timeout_ms = 2000;
+    config.snapshot_retry_ms = 300;
     config
 }
 

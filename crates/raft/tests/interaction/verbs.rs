@@ -488,6 +488,7 @@ fn set_limit(cluster: &mut Cluster, name: &str, value: u64) -> Result<(), Box<dy
             "proposal_timeout_ms" => config.proposal_timeout_ms = value,
             "read_timeout_ms" => config.read_timeout_ms = value,
             "snapshot_timeout_ms" => config.snapshot_timeout_ms = value,
+            "snapshot_retry_ms" => config.snapshot_retry_ms = value,
             "command_bytes_max" => config.command_bytes_max = size,
             "proposals_max" => config.proposals_max = size,
             "reads_max" => config.reads_max = size,
@@ -497,6 +498,7 @@ fn set_limit(cluster: &mut Cluster, name: &str, value: u64) -> Result<(), Box<dy
             "inflight_bytes_max" => config.inflight_bytes_max = size,
             "apply_bytes_max" => config.apply_bytes_max = size,
             "memory_bytes_max" => config.memory_bytes_max = size,
+            "memory_unapplied_bytes_max" => config.memory_unapplied_bytes_max = size,
             _ => return Err(format!("no such limit: {name}").into()),
         }
         cluster.crash(id);

@@ -142,6 +142,9 @@ impl Host {
             }
             Effect::RoleChanged(_) => {}
             Effect::Load(_) | Effect::SendSnapshot(_) => panic!("these logs stay in memory"),
+            Effect::Flush(_) | Effect::InstallSnapshot(_) | Effect::CompactLog(_) => {
+                panic!("the map keeps nothing on disk")
+            }
             Effect::Stop(fault) => panic!("{id} stops: {fault}"),
         }
         None
@@ -153,7 +156,8 @@ impl Host {
         for entry in &entries {
             if let Payload::Command { request, data } = &entry.payload {
                 let member = self.member(id);
-                let response = member.map.apply(entry.id.index, *request, data);
+                let response =
+                    member.map.apply(entry.id.index, *request, data).expect("a map has no disk");
                 if member.ended.remove(request) {
                     self.answer(id, *request, response);
                 } else {

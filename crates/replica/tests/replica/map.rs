@@ -1,6 +1,7 @@
 //! The smallest useful state machine: keys to numbers, as the RaftNode API has it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
@@ -20,11 +21,13 @@ pub(crate) enum Response {
 
 impl StateMachine for Map {
     type Response = Response;
+    type Error = Infallible;
+    type Staged = Infallible;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Response {
+    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<Response, Infallible> {
         let text = String::from_utf8_lossy(command);
         let words: Vec<&str> = text.split(' ').collect();
-        match words.as_slice() {
+        Ok(match words.as_slice() {
             ["put", key, value] => match value.parse() {
                 Ok(value) => {
                     self.values.insert((*key).to_string(), value);
@@ -37,7 +40,11 @@ impl StateMachine for Map {
                 None => Response::KeyNotFound,
             },
             _ => Response::Malformed,
-        }
+        })
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), Infallible> {
+        match staged {}
     }
 
     fn digest(&self) -> u64 {

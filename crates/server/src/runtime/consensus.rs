@@ -131,6 +131,9 @@ impl<M: HostedMachine> Consensus<M> {
                 Effect::Apply(entries) => self.pass_on(entries),
                 Effect::Load(load) => self.shared.loads.push(load),
                 Effect::SendSnapshot(to) => self.refuse_snapshot(to),
+                Effect::Flush(_) | Effect::InstallSnapshot(_) | Effect::CompactLog(_) => {
+                    unreachable!("no member is configured to flush, none is offered a snapshot")
+                }
                 Effect::EndProposal(end) => self.end_proposal(end),
                 Effect::ServeRead(read) => {
                     if let Some(reads) = self.reads.remove(&read) {

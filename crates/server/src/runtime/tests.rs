@@ -1,6 +1,7 @@
 //! Members on real threads: a group of three in one process, and each way in which one stops.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,10 +26,26 @@ struct Journal {
 
 impl StateMachine for Journal {
     type Response = usize;
+    type Error = CommandError;
+    type Staged = Infallible;
 
-    fn apply(&mut self, _index: LogIndex, _request: RequestId, command: &[u8]) -> usize {
-        self.commands.push(command.to_vec());
-        self.commands.len()
+    fn apply(
+        &mut self,
+        _index: LogIndex,
+        _request: RequestId,
+        command: &[u8],
+    ) -> Result<usize, CommandError> {
+        match command {
+            BAD_COMMAND => Err(CommandError::Newer { found: 9, known: 1 }),
+            _ => {
+                self.commands.push(command.to_vec());
+                Ok(self.commands.len())
+            }
+        }
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), CommandError> {
+        match staged {}
     }
 
     fn digest(&self) -> u64 {
@@ -43,10 +60,7 @@ impl HostedMachine for Journal {
         request: RequestId,
         command: &[u8],
     ) -> Result<usize, CommandError> {
-        match command {
-            BAD_COMMAND => Err(CommandError::Newer { found: 9, known: 1 }),
-            _ => Ok(self.apply(index, request, command)),
-        }
+        self.apply(index, request, command)
     }
 }
 

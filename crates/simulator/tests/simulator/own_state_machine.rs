@@ -2,6 +2,7 @@
 //! counter.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use quorate_raft::{LogIndex, RequestId};
@@ -29,14 +30,20 @@ struct Sum {
 
 impl StateMachine for Sum {
     type Response = u64;
+    type Error = Infallible;
+    type Staged = Infallible;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> u64 {
+    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<u64, Infallible> {
         let amount = command.first().map_or(0, |&byte| u64::from(byte));
         assert!(self.bug != Bug::Panics(amount), "too much");
         if self.bug != Bug::Forgets(amount) {
             self.total += amount;
         }
-        self.total
+        Ok(self.total)
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), Infallible> {
+        match staged {}
     }
 
     fn digest(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! the encoding must be a function of the three and nothing else.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
@@ -91,11 +92,20 @@ impl RaftNodeMachine {
 
 impl StateMachine for RaftNodeMachine {
     type Response = MapOutcome;
+    type Error = CommandError;
+    type Staged = Infallible;
 
-    /// # Panics
-    /// On a command that `try_apply` refuses, which is what the host calls.
-    fn apply(&mut self, index: LogIndex, request: RequestId, command: &[u8]) -> MapOutcome {
-        self.try_apply(index, request, command).expect("whoever calls this knows the command")
+    fn apply(
+        &mut self,
+        index: LogIndex,
+        request: RequestId,
+        command: &[u8],
+    ) -> Result<MapOutcome, CommandError> {
+        self.try_apply(index, request, command)
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), CommandError> {
+        match staged {}
     }
 
     fn digest(&self) -> u64 {
@@ -164,7 +174,7 @@ mod tests {
         let mut index = 0;
         let mut apply = |machine: &mut RaftNodeMachine, command: &MapCommand| {
             index += 1;
-            machine.apply(LogIndex(index), RequestId::default(), &command.encode())
+            machine.apply(LogIndex(index), RequestId::default(), &command.encode()).unwrap()
         };
         let empty = machine.digest();
         assert_eq!(apply(&mut machine, &command(Operation::Put, "k", 1)), MapOutcome::Done);
