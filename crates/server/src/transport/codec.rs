@@ -46,14 +46,7 @@ pub(crate) enum CodecError {
 
 /// The bytes of one message. Commands are shared, not copied, until they are written out.
 pub(crate) fn encode(envelope: &Envelope) -> Vec<u8> {
-    wire::Envelope {
-        group: envelope.group.0,
-        from: envelope.from.0,
-        to: envelope.to.0,
-        term: envelope.term.0,
-        message: Some(message_to_wire(&envelope.message)),
-    }
-    .encode_to_vec()
+    envelope_to_wire(envelope).encode_to_vec()
 }
 
 /// The message in these bytes, with at most `items_max` entries or proposals. Commands are copied
@@ -63,7 +56,20 @@ pub(crate) fn decode(bytes: Bytes, items_max: usize) -> Result<Envelope, CodecEr
     if items(&bytes)? > items_max {
         return Err(CodecError::TooMany { limit: items_max });
     }
-    let envelope = wire::Envelope::decode(bytes)?;
+    envelope_from_wire(wire::Envelope::decode(bytes)?)
+}
+
+pub(super) fn envelope_to_wire(envelope: &Envelope) -> wire::Envelope {
+    wire::Envelope {
+        group: envelope.group.0,
+        from: envelope.from.0,
+        to: envelope.to.0,
+        term: envelope.term.0,
+        message: Some(message_to_wire(&envelope.message)),
+    }
+}
+
+pub(super) fn envelope_from_wire(envelope: wire::Envelope) -> Result<Envelope, CodecError> {
     let message = required(envelope.message, "kind that this version knows")?;
     Ok(Envelope {
         group: GroupId(envelope.group),
@@ -84,14 +90,14 @@ fn items(envelope: &[u8]) -> Result<usize, prost::DecodeError> {
     const FORWARD_REFUSED: u32 = 23;
     const REQUESTS: u32 = 1;
     let mut items = 0;
-    for_each_part(envelope, |message, bytes| {
+    for_each_part(envelope, |message, bytes| -> Result<(), prost::DecodeError> {
         let list = match message {
             APPEND_REQUEST => ENTRIES,
             FORWARD => PROPOSALS,
             FORWARD_REFUSED => REQUESTS,
             _ => return Ok(()),
         };
-        for_each_part(bytes, |field, _| {
+        for_each_part(bytes, |field, _| -> Result<(), prost::DecodeError> {
             items += usize::from(field == list);
             Ok(())
         })
@@ -100,10 +106,13 @@ fn items(envelope: &[u8]) -> Result<usize, prost::DecodeError> {
 }
 
 /// Calls `visit` with the number and the bytes of each part that has a length of its own.
-fn for_each_part(
+///
+/// # Errors
+/// The bytes are not protobuf, or what `visit` answered.
+pub(super) fn for_each_part<E: From<prost::DecodeError>>(
     mut bytes: &[u8],
-    mut visit: impl FnMut(u32, &[u8]) -> Result<(), prost::DecodeError>,
-) -> Result<(), prost::DecodeError> {
+    mut visit: impl FnMut(u32, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     while !bytes.is_empty() {
         let (field, wire_type) = decode_key(&mut bytes)?;
         if wire_type != WireType::LengthDelimited {

@@ -3,14 +3,17 @@
 //! program that is no member at all changes nothing.
 //!
 //! ```text
-//!   Hello   0 magic 8 | 8 version 4 | 12 zero 4 | 16 cluster 8 | 24 sender 8 | 32 incarnation 8 |
-//!           40 receiver 8 | 48 crc32c 4 | 52 zero 4                                  = 56 bytes
+//!   Hello   0 magic 8 | 8 version 4 | 12 purpose 4 | 16 cluster 8 | 24 sender 8 |
+//!           32 incarnation 8 | 40 receiver 8 | 48 crc32c 4 | 52 zero 4               = 56 bytes
 //!   Answer  0 magic 8 | 8 verdict 4 | 12 zero 4 | 16 detail 8 | 24 crc32c 4 | 28 zero 4
 //!                                                                                    = 32 bytes
 //! ```
 //!
 //! All numbers are little-endian. The magic and the places of version and checksum hold for every
 //! version to come.
+//!
+//! Version 2 added the purpose: version 1 knew connections for messages alone, and nothing to bring
+//! back a member whose entries the others have compacted. Members of the two never talk.
 
 use bytes::{Buf, BufMut};
 use quorate_raft::NodeId;
@@ -19,15 +22,28 @@ use thiserror::Error;
 /// What a connection between members begins with, in both directions.
 pub(super) const MAGIC: [u8; 8] = *b"QUORPEER";
 /// The version of everything that follows the magic.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 pub(super) const HELLO_BYTES: usize = 56;
 pub(super) const ANSWER_BYTES: usize = 32;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Messages of the core.
+    Messages,
+    /// One snapshot.
+    Snapshot,
+    /// Something that a later version knows.
+    Unknown(u32),
+}
 
 /// What the side that opened the connection says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     /// The protocol that it speaks.
     pub(super) version: u32,
+    /// What the connection is for.
+    pub(super) purpose: Purpose,
     /// Its cluster.
     pub(super) cluster: u64,
     /// Itself.
@@ -66,6 +82,12 @@ pub(super) enum Refusal {
         /// What the refusing side speaks.
         theirs: u64,
     },
+    /// The sender speaks an earlier protocol.
+    #[error("it speaks peer protocol {theirs}, and we speak {VERSION}: upgrade this member")]
+    OlderVersion {
+        /// What the refusing side speaks.
+        theirs: u64,
+    },
     /// The sender's data directory is not the one that it had.
     #[error(
         "it knew this member with another data directory ({theirs:x}): one that lost its data may \
@@ -87,6 +109,9 @@ pub(super) enum HandshakeError {
     /// The words were damaged on the way.
     #[error("its handshake has a wrong checksum")]
     Checksum,
+    /// A purpose that this version does not have.
+    #[error("its connection is for purpose {0}, which this version does not know")]
+    UnknownPurpose(u32),
     /// A verdict of a later version.
     #[error("it refused with reason {0}, which this version does not know")]
     UnknownVerdict(u32),
@@ -98,7 +123,11 @@ impl Hello {
         let mut to = &mut bytes[..];
         to.put_slice(&MAGIC);
         to.put_u32_le(self.version);
-        to.put_u32_le(0);
+        to.put_u32_le(match self.purpose {
+            Purpose::Messages => 0,
+            Purpose::Snapshot => 1,
+            Purpose::Unknown(number) => number,
+        });
         to.put_u64_le(self.cluster);
         to.put_u64_le(self.sender.0);
         to.put_u64_le(self.incarnation);
@@ -111,10 +140,13 @@ impl Hello {
     /// Why the bytes are no Hello.
     pub(super) fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, HandshakeError> {
         let mut from = open(bytes)?;
-        let version = from.get_u32_le();
-        from.advance(4);
         Ok(Self {
-            version,
+            version: from.get_u32_le(),
+            purpose: match from.get_u32_le() {
+                0 => Purpose::Messages,
+                1 => Purpose::Snapshot,
+                number => Purpose::Unknown(number),
+            },
             cluster: from.get_u64_le(),
             sender: NodeId(from.get_u64_le()),
             incarnation: from.get_u64_le(),
@@ -132,6 +164,7 @@ pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] 
         Err(Refusal::UnknownSender) => (3, 0),
         Err(Refusal::NewerVersion { theirs }) => (4, theirs),
         Err(Refusal::OtherIncarnation { theirs }) => (5, theirs),
+        Err(Refusal::OlderVersion { theirs }) => (6, theirs),
     };
     let mut bytes = [0; ANSWER_BYTES];
     let mut to = &mut bytes[..];
@@ -159,6 +192,7 @@ pub(super) fn decode_answer(
         3 => Refusal::UnknownSender,
         4 => Refusal::NewerVersion { theirs },
         5 => Refusal::OtherIncarnation { theirs },
+        6 => Refusal::OlderVersion { theirs },
         unknown => return Err(HandshakeError::UnknownVerdict(unknown)),
     }))
 }
@@ -188,6 +222,7 @@ mod tests {
 
     const HELLO: Hello = Hello {
         version: 7,
+        purpose: Purpose::Snapshot,
         cluster: 0x0102_0304_0506_0708,
         sender: NodeId(0xA1),
         incarnation: 0xB2,
@@ -198,6 +233,10 @@ mod tests {
     fn a_hello_comes_back_and_no_flipped_bit_goes_unseen() {
         let bytes = HELLO.encode();
         assert_eq!(Hello::decode(&bytes), Ok(HELLO));
+        for purpose in [Purpose::Messages, Purpose::Unknown(9)] {
+            let hello = Hello { purpose, ..HELLO };
+            assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+        }
         for position in 0..(HELLO_BYTES - 4) * 8 {
             let mut bad = bytes;
             bad[position / 8] ^= 1 << (position % 8);
@@ -214,6 +253,7 @@ mod tests {
             Err(Refusal::UnknownSender),
             Err(Refusal::NewerVersion { theirs: 4 }),
             Err(Refusal::OtherIncarnation { theirs: 5 }),
+            Err(Refusal::OlderVersion { theirs: 6 }),
         ];
         for verdict in verdicts {
             assert_eq!(decode_answer(&encode_answer(verdict)), Ok(verdict));

@@ -17,8 +17,9 @@ use tokio::task::AbortHandle;
 use super::codec::{CodecError, decode};
 use super::frame::{FrameError, read};
 use super::handshake::{
-    HELLO_BYTES, HandshakeError, Hello, MAGIC, Refusal, VERSION, encode_answer,
+    HELLO_BYTES, HandshakeError, Hello, MAGIC, Purpose, Refusal, VERSION, encode_answer,
 };
+use super::snapshot::SnapshotReceiver;
 use super::{Inbox, PeerIdentity, TransportConfig};
 
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
@@ -34,6 +35,7 @@ pub(super) struct Inbound {
     inbox: Arc<dyn Inbox>,
     connections: Semaphore,
     senders: Mutex<Senders>,
+    snapshots: Arc<SnapshotReceiver>,
 }
 
 /// What is remembered of those who connect.
@@ -62,7 +64,7 @@ enum InboundError {
     Codec(#[from] CodecError),
     #[error("a message of {from:x} to {to:x} came on a connection of {sender:x}")]
     Address { sender: u64, from: u64, to: u64 },
-    #[error("a snapshot was announced that never arrived")]
+    #[error("a snapshot was announced without its state")]
     Snapshot,
     #[error("{0}")]
     Socket(#[from] std::io::Error),
@@ -76,7 +78,9 @@ impl Inbound {
         inbox: Arc<dyn Inbox>,
     ) -> Arc<Self> {
         let connections = Semaphore::new(config.inbound_connections_max);
-        Arc::new(Self { config, identity, known, inbox, connections, senders: Mutex::default() })
+        let snapshots = SnapshotReceiver::new(&config, identity.member, Arc::clone(&inbox));
+        let senders = Mutex::default();
+        Arc::new(Self { config, identity, known, inbox, connections, senders, snapshots })
     }
 
     /// Accepts connections for as long as the runtime lives.
@@ -104,7 +108,10 @@ impl Inbound {
         let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
         let greeting = tokio::time::timeout(deadline, self.greet(&mut stream)).await;
         let sender = match greeting.unwrap_or(Err(InboundError::Late)) {
-            Ok(sender) => sender,
+            Ok((sender, Purpose::Snapshot)) => {
+                return Arc::clone(&self.snapshots).serve(stream, sender).await;
+            }
+            Ok((sender, _messages)) => sender,
             // Reported already, once.
             Err(InboundError::Refused(_)) => return,
             Err(error) => {
@@ -131,7 +138,7 @@ impl Inbound {
     }
 
     /// Hears who connects and answers whether it may speak.
-    async fn greet(&self, stream: &mut TcpStream) -> Result<NodeId, InboundError> {
+    async fn greet(&self, stream: &mut TcpStream) -> Result<(NodeId, Purpose), InboundError> {
         stream.set_nodelay(true)?;
         let mut bytes = [0; HELLO_BYTES];
         // What is no peer may say less than a Hello and wait for an answer.
@@ -142,16 +149,22 @@ impl Inbound {
         stream.read_exact(&mut bytes[MAGIC.len()..]).await?;
         let hello = Hello::decode(&bytes)?;
         let verdict = self.judge(&hello);
+        if let (Ok(()), Purpose::Unknown(number)) = (verdict, hello.purpose) {
+            return Err(HandshakeError::UnknownPurpose(number).into());
+        }
         stream.write_all(&encode_answer(verdict)).await?;
         self.report(&hello, verdict);
         verdict.map_err(InboundError::Refused)?;
-        Ok(hello.sender)
+        Ok((hello.sender, hello.purpose))
     }
 
     fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
         let identity = &self.identity;
         if hello.version > VERSION {
             return Err(Refusal::NewerVersion { theirs: VERSION.into() });
+        }
+        if hello.version < VERSION {
+            return Err(Refusal::OlderVersion { theirs: VERSION.into() });
         }
         if hello.cluster != identity.cluster {
             return Err(Refusal::WrongCluster { theirs: identity.cluster });
@@ -211,8 +224,8 @@ impl Inbound {
         if from != sender || to != self.identity.member {
             return Err(InboundError::Address { sender: sender.0, from: from.0, to: to.0 });
         }
-        // The replica believes that the state is here once it sees this message, and no member
-        // sends one yet.
+        // The replica believes that the state is here once it sees this message, so it comes with
+        // the state, on a connection for it, or not at all.
         if matches!(envelope.message, Message::InstallSnapshot { .. }) {
             return Err(InboundError::Snapshot);
         }

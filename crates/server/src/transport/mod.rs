@@ -1,9 +1,10 @@
 //! How members talk to each other: one TCP connection for each direction between two members,
 //! opened by the one that sends. What is sent may be lost, and everything above expects that, so a
-//! slow peer costs messages and never memory or time.
+//! slow peer costs messages and never memory or time. Snapshots travel on connections of their own
+//! ([`snapshot`]).
 //!
 //! ```text
-//!   sender  -- Hello ------> receiver      cluster, member, incarnation, protocol version
+//!   sender  -- Hello ------> receiver      cluster, member, incarnation, version, purpose
 //!           <- Answer ------               accepted, or refused and why
 //!           -- frame frame ->              length, checksum, protobuf
 //! ```
@@ -16,11 +17,13 @@
 //! configuration comes with membership changes.
 
 mod codec;
+mod dial;
 mod frame;
 mod handshake;
 mod inbound;
 mod outbound;
 mod queue;
+mod snapshot;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -32,14 +35,27 @@ use quorate_raft::{Envelope, NodeId};
 use tokio::net::TcpListener;
 
 use crate::runtime::{Handle, HostedMachine};
+use dial::Dialer;
 use inbound::Inbound;
 use outbound::Outbound;
 use queue::SendQueue;
+pub use snapshot::{Admission, IncomingSnapshot, OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
+use snapshot::{SnapshotSender, WireLimits};
 
 /// Where a member's messages go out.
 pub trait Transport: Send + Sync + 'static {
     /// Takes the messages on their way, in order per receiver. Never waits; drops what is too much.
     fn send(&self, messages: Vec<Envelope>);
+
+    /// Begins to send a snapshot to this member. What was still under way to it is given up. How it
+    /// ends is told where the transport tells what arrives. Answers whether it can be sent at all:
+    /// not every transport can, nor to everybody.
+    fn send_snapshot(&self, _to: NodeId, _snapshot: Box<dyn OutgoingSnapshot>) -> bool {
+        false
+    }
+
+    /// Gives up all snapshots under way; their ends are not told.
+    fn stop_snapshots(&self) {}
 }
 
 /// Where messages come in.
@@ -49,6 +65,12 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// What was under way to this peer may be lost.
     fn unreachable(&self, peer: NodeId);
+
+    /// Sending a snapshot to this peer ended; whether the peer now has that state, or more.
+    fn snapshot_sent(&self, to: NodeId, delivered: bool);
+
+    /// A peer offers a snapshot. Answers at once.
+    fn snapshot_offered(&self, offer: &SnapshotOffer) -> Admission;
 }
 
 impl<M: HostedMachine> Inbox for Handle<M> {
@@ -58,6 +80,12 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn unreachable(&self, peer: NodeId) {
         self.peer_unreachable(peer);
+    }
+
+    fn snapshot_sent(&self, _to: NodeId, _delivered: bool) {}
+
+    fn snapshot_offered(&self, _offer: &SnapshotOffer) -> Admission {
+        Admission::Unwanted
     }
 }
 
@@ -103,6 +131,20 @@ pub struct TransportConfig {
     pub unacknowledged_ms_max: u32,
     /// Connections from others at a time; beyond it new ones are closed.
     pub inbound_connections_max: usize,
+    /// Bytes of a snapshot that are sent to one peer in a second, so that writes go on beside it.
+    pub snapshot_bytes_per_second_max: u64,
+    /// Bytes that one chunk of a snapshot may have. The same on every member.
+    pub snapshot_chunk_bytes_max: usize,
+    /// Chunks of a snapshot that wait to be sent, or to be written.
+    pub snapshot_chunks_waiting_max: usize,
+    /// Milliseconds that one chunk may take before its connection counts as broken.
+    pub snapshot_stall_ms_max: u32,
+    /// Milliseconds that the receiver may take after the last chunk to make the state ready.
+    pub snapshot_finish_ms_max: u32,
+    /// Milliseconds for which a snapshot whose connection broke waits to be gone on with.
+    pub snapshot_resume_ms_max: u64,
+    /// Connections in a row that may break without a chunk sent before a snapshot is given up.
+    pub snapshot_attempts_max: u32,
     /// Milliseconds between two attempts to reach a peer, at first.
     pub reconnect_ms_min: u64,
     /// And at most; doubled from one to the other, with jitter.
@@ -123,16 +165,33 @@ impl Default for TransportConfig {
             handshake_timeout_ms: 3000,
             unacknowledged_ms_max: 3000,
             inbound_connections_max: 64,
+            snapshot_bytes_per_second_max: 32 << 20,
+            // The longest record, of a value of 10 MiB, is a chunk by itself.
+            snapshot_chunk_bytes_max: 12 << 20,
+            snapshot_chunks_waiting_max: 4,
+            snapshot_stall_ms_max: 30_000,
+            snapshot_finish_ms_max: 300_000,
+            snapshot_resume_ms_max: 60_000,
+            snapshot_attempts_max: 10,
             reconnect_ms_min: 20,
             reconnect_ms_max: 500,
         }
     }
 }
 
+impl TransportConfig {
+    fn snapshot_wire_limits(&self) -> WireLimits {
+        WireLimits {
+            chunk_bytes_max: self.snapshot_chunk_bytes_max,
+            stall_ms_max: self.snapshot_stall_ms_max,
+        }
+    }
+}
+
 /// The connections of one member to its peers.
-#[derive(Debug)]
 pub struct PeerTransport {
     queues: BTreeMap<NodeId, Arc<SendQueue>>,
+    snapshots: SnapshotSender,
 }
 
 impl PeerTransport {
@@ -151,14 +210,15 @@ impl PeerTransport {
             tokio::spawn(Arc::clone(&inbound).listen(listener));
         }
         let mut queues = BTreeMap::new();
+        let mut dialers = BTreeMap::new();
         for (peer, address) in peers {
+            let dialer = Dialer { config: config.clone(), identity, peer, address };
+            dialers.insert(peer, dialer.clone());
             let queue = Arc::new(SendQueue::new(config));
             queues.insert(peer, Arc::clone(&queue));
-            let inbox = Arc::clone(inbox);
-            let outbound = Outbound::new(config.clone(), identity, peer, address, queue, inbox);
-            tokio::spawn(outbound.run());
+            tokio::spawn(Outbound::new(dialer, queue, Arc::clone(inbox)).run());
         }
-        Self { queues }
+        Self { queues, snapshots: SnapshotSender::new(dialers, Arc::clone(inbox)) }
     }
 }
 
@@ -174,5 +234,12 @@ impl Transport for PeerTransport {
                 queue.push(messages);
             }
         }
+    }
+    fn send_snapshot(&self, to: NodeId, snapshot: Box<dyn OutgoingSnapshot>) -> bool {
+        self.snapshots.send(to, snapshot)
+    }
+
+    fn stop_snapshots(&self) {
+        self.snapshots.stop_all();
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::frame::write;
-use super::handshake::{ANSWER_BYTES, Hello, Refusal, VERSION, decode_answer};
+use super::handshake::{ANSWER_BYTES, Hello, Purpose, Refusal, VERSION, decode_answer};
 use super::*;
 
 const CLUSTER: u64 = 0xC1;
@@ -32,6 +32,12 @@ impl Inbox for Channel {
 
     fn unreachable(&self, peer: NodeId) {
         let _ = self.0.send(Arrived::Unreachable(peer));
+    }
+
+    fn snapshot_sent(&self, _to: NodeId, _delivered: bool) {}
+
+    fn snapshot_offered(&self, _offer: &SnapshotOffer) -> Admission {
+        Admission::Unwanted
     }
 }
 
@@ -80,7 +86,15 @@ fn envelope(from: NodeId, to: NodeId, sequence: u64) -> Envelope {
 }
 
 fn hello() -> Hello {
-    Hello { version: VERSION, cluster: CLUSTER, sender: PEER, incarnation: 7, receiver: US }
+    let purpose = Purpose::Messages;
+    Hello {
+        version: VERSION,
+        purpose,
+        cluster: CLUSTER,
+        sender: PEER,
+        incarnation: 7,
+        receiver: US,
+    }
 }
 
 /// Connects to the member and greets it; answers the connection and the member's verdict.
@@ -175,6 +189,7 @@ async fn whoever_does_not_belong_is_refused_by_name() {
             Hello { version: VERSION + 1, ..hello() },
             Refusal::NewerVersion { theirs: VERSION.into() },
         ),
+        (Hello { version: 1, ..hello() }, Refusal::OlderVersion { theirs: VERSION.into() }),
     ];
     for (hello, refusal) in cases {
         let (mut stream, verdict) = greet(member.port, &hello).await;

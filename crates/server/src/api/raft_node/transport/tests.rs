@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::*;
 use crate::proto::raft_node as wire;
 use crate::proto::raft_node::raft_node_server::{RaftNode, RaftNodeServer};
+use crate::transport::Admission;
 
 const US: NodeId = NodeId(0);
 const PEER: NodeId = NodeId(1);
@@ -105,6 +106,12 @@ impl Inbox for Delivered {
     }
 
     fn unreachable(&self, _peer: NodeId) {}
+
+    fn snapshot_sent(&self, _to: NodeId, _delivered: bool) {}
+
+    fn snapshot_offered(&self, _offer: &crate::transport::SnapshotOffer) -> Admission {
+        Admission::Unwanted
+    }
 }
 
 fn envelope(term: u64, message: Message) -> Envelope {

@@ -1,0 +1,69 @@
+//! Opening a connection to a peer: connect, say who we are and what for, hear whether we may speak.
+
+use std::time::Duration;
+
+use quorate_raft::NodeId;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::handshake::{
+    ANSWER_BYTES, HandshakeError, Hello, Purpose, Refusal, VERSION, decode_answer,
+};
+use super::socket;
+use super::{PeerAddress, PeerIdentity, TransportConfig};
+
+/// Who dials whom.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    pub(super) config: TransportConfig,
+    pub(super) identity: PeerIdentity,
+    pub(super) peer: NodeId,
+    pub(super) address: PeerAddress,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub(super) enum DialError {
+    #[error("no answer in time")]
+    Late,
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Socket(#[from] std::io::Error),
+}
+
+impl Dialer {
+    /// A connection on which the peer has agreed to listen.
+    pub(super) async fn dial(&self, purpose: Purpose) -> Result<TcpStream, DialError> {
+        let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
+        let address = (self.address.host.as_str(), self.address.port);
+        let connecting = tokio::time::timeout(deadline, TcpStream::connect(address)).await;
+        let mut stream = connecting.map_err(|_elapsed| DialError::Late)??;
+        stream.set_nodelay(true)?;
+        // A peer that has no room for a snapshot's bytes is slow, not gone.
+        let unacknowledged_ms_max = match purpose {
+            Purpose::Snapshot => self.config.snapshot_stall_ms_max,
+            Purpose::Messages | Purpose::Unknown(_) => self.config.unacknowledged_ms_max,
+        };
+        socket::limit_unacknowledged(&stream, unacknowledged_ms_max)?;
+        let hello = Hello {
+            version: VERSION,
+            purpose,
+            cluster: self.identity.cluster,
+            sender: self.identity.member,
+            incarnation: self.identity.incarnation,
+            receiver: self.peer,
+        };
+        let greeting = async {
+            stream.write_all(&hello.encode()).await?;
+            let mut answer = [0; ANSWER_BYTES];
+            stream.read_exact(&mut answer).await?;
+            Ok::<_, DialError>(decode_answer(&answer)??)
+        };
+        tokio::time::timeout(deadline, greeting).await.map_err(|_elapsed| DialError::Late)??;
+        Ok(stream)
+    }
+}

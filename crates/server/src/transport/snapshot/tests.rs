@@ -1,0 +1,597 @@
+//! Snapshots over real loopback sockets: between two members, and between one member and whoever
+//! plays the other by hand and breaks what can be broken.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use quorate_raft::{
+    Configuration, EntryId, GroupId, LogIndex, Message, NodeId, SnapshotMeta, Term,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::super::handshake::{
+    ANSWER_BYTES, HELLO_BYTES, Hello, Purpose, Refusal, VERSION, decode_answer, encode_answer,
+};
+use super::super::{
+    Inbox, PeerAddress, PeerIdentity, PeerTransport, Transport, TransportConfig, frame,
+};
+use super::wire::{FrameStream, Part, Reply, WireError, send_part, send_reply};
+use super::*;
+
+const CLUSTER: u64 = 0xC1;
+const US: NodeId = NodeId(1);
+const PEER: NodeId = NodeId(2);
+const THIRD: NodeId = NodeId(3);
+const TRANSFER: u64 = 77;
+
+/// What happened at the member under test.
+#[derive(Debug, PartialEq, Eq)]
+enum Event {
+    Heartbeat(u64),
+    Sent(NodeId, bool),
+    Began,
+    Chunk(u64, Bytes),
+    Finished,
+    Discarded,
+}
+
+type Events = mpsc::UnboundedReceiver<Event>;
+
+/// Lets the writer of a snapshot pass, or holds it.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set_closed(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
+    }
+}
+
+/// A member's upper half: takes every snapshot that it is offered, unless told otherwise.
+struct Upper {
+    events: mpsc::UnboundedSender<Event>,
+    gate: Arc<Gate>,
+    unwanted: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Inbox for Upper {
+    fn deliver(&self, envelope: Envelope) {
+        if let Message::Heartbeat { sequence, .. } = envelope.message {
+            let _ = self.events.send(Event::Heartbeat(sequence));
+        }
+    }
+
+    fn unreachable(&self, _peer: NodeId) {}
+
+    fn snapshot_sent(&self, to: NodeId, delivered: bool) {
+        let _ = self.events.send(Event::Sent(to, delivered));
+    }
+
+    fn snapshot_offered(&self, _offer: &SnapshotOffer) -> Admission {
+        if self.unwanted.load(Ordering::SeqCst) {
+            return Admission::Unwanted;
+        }
+        let _ = self.events.send(Event::Began);
+        Admission::Wanted(Box::new(Staging {
+            events: self.events.clone(),
+            gate: Arc::clone(&self.gate),
+            broken: self.broken.load(Ordering::SeqCst),
+            finished: false,
+        }))
+    }
+}
+
+struct Staging {
+    events: mpsc::UnboundedSender<Event>,
+    gate: Arc<Gate>,
+    broken: bool,
+    finished: bool,
+}
+
+impl IncomingSnapshot for Staging {
+    fn write(&mut self, number: u64, chunk: Bytes) -> Result<(), SnapshotFailed> {
+        self.gate.pass();
+        if self.broken {
+            return Err(SnapshotFailed);
+        }
+        let _ = self.events.send(Event::Chunk(number, chunk));
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), SnapshotFailed> {
+        self.finished = true;
+        let _ = self.events.send(Event::Finished);
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = self.events.send(Event::Discarded);
+        }
+    }
+}
+
+/// A state of the chunks given.
+struct Chunks(Vec<Bytes>);
+
+impl OutgoingSnapshot for Chunks {
+    fn open(&mut self) -> Result<SnapshotOffer, SnapshotFailed> {
+        Ok(offer(US, PEER, 1))
+    }
+
+    fn chunk(&mut self, number: u64) -> Result<Option<Bytes>, SnapshotFailed> {
+        Ok(self.0.get(number as usize).cloned())
+    }
+}
+
+/// One that cannot be read beyond its first chunk.
+struct Unreadable;
+
+impl OutgoingSnapshot for Unreadable {
+    fn open(&mut self) -> Result<SnapshotOffer, SnapshotFailed> {
+        Ok(offer(US, PEER, 1))
+    }
+
+    fn chunk(&mut self, number: u64) -> Result<Option<Bytes>, SnapshotFailed> {
+        if number == 0 { Ok(Some(chunk(0))) } else { Err(SnapshotFailed) }
+    }
+}
+
+fn chunk(number: u64) -> Bytes {
+    Bytes::from(vec![number as u8 + 1; 100])
+}
+
+fn chunks(count: u64) -> Box<Chunks> {
+    Box::new(Chunks((0..count).map(chunk).collect()))
+}
+
+fn offer(from: NodeId, to: NodeId, term: u64) -> SnapshotOffer {
+    let configuration = Configuration::of_voters([US, PEER, THIRD]);
+    let snapshot = SnapshotMeta { last: EntryId::new(1, 9), configuration };
+    let message = Message::InstallSnapshot { snapshot };
+    let announcement = Envelope { group: GroupId(0), from, to, term: Term(term), message };
+    SnapshotOffer { announcement, bytes_estimate: 1000 }
+}
+
+fn config() -> TransportConfig {
+    TransportConfig {
+        reconnect_ms_min: 1,
+        reconnect_ms_max: 1,
+        snapshot_bytes_per_second_max: u64::MAX,
+        snapshot_attempts_max: 3,
+        ..TransportConfig::default()
+    }
+}
+
+struct TestMember {
+    port: u16,
+    events: Events,
+    upper: Arc<Upper>,
+    transport: PeerTransport,
+}
+
+async fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    (listener, port)
+}
+
+/// The member `id`, with each peer where it is said to be.
+fn member(
+    id: NodeId,
+    listener: TcpListener,
+    peers: &[(NodeId, u16)],
+    config: &TransportConfig,
+) -> TestMember {
+    let port = listener.local_addr().expect("its address").port();
+    let (sender, events) = mpsc::unbounded_channel();
+    let upper = Arc::new(Upper {
+        events: sender,
+        gate: Arc::default(),
+        unwanted: AtomicBool::new(false),
+        broken: AtomicBool::new(false),
+    });
+    let inbox: Arc<dyn Inbox> = upper.clone();
+    let address = |port| PeerAddress { host: "127.0.0.1".to_owned(), port };
+    let peers = peers.iter().map(|&(peer, port)| (peer, address(port))).collect();
+    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: id.0 };
+    let transport = PeerTransport::start(config, identity, peers, vec![listener], &inbox);
+    TestMember { port, events, upper, transport }
+}
+
+/// US, and a peer that really is one.
+async fn two_members(config: &TransportConfig) -> (TestMember, TestMember) {
+    let ((first, first_port), (second, second_port)) = (listener().await, listener().await);
+    let us = member(US, first, &[(PEER, second_port)], config);
+    (us, member(PEER, second, &[(US, first_port)], config))
+}
+
+/// US, where the peer is played by hand: it dials, and is dialled at the listener.
+async fn us_alone(config: &TransportConfig) -> (TestMember, TcpListener) {
+    let ((ours, _), (theirs, their_port)) = (listener().await, listener().await);
+    (member(US, ours, &[(PEER, their_port), (THIRD, 1)], config), theirs)
+}
+
+struct Hand {
+    replies: FrameStream<OwnedReadHalf>,
+    sending: OwnedWriteHalf,
+}
+
+fn limits() -> WireLimits {
+    config().snapshot_wire_limits()
+}
+
+async fn greet(port: u16, sender: NodeId, cluster: u64) -> (TcpStream, Result<(), Refusal>) {
+    let purpose = Purpose::Snapshot;
+    let hello = Hello { version: VERSION, purpose, cluster, sender, incarnation: 7, receiver: US };
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    stream.write_all(&hello.encode()).await.expect("it hears");
+    let mut answer = [0; ANSWER_BYTES];
+    stream.read_exact(&mut answer).await.expect("it answers");
+    (stream, decode_answer(&answer).expect("in our language"))
+}
+
+impl Hand {
+    /// Dials the member as `sender`, and says nothing yet.
+    async fn dial(port: u16, sender: NodeId) -> Self {
+        let (stream, verdict) = greet(port, sender, CLUSTER).await;
+        assert_eq!(verdict, Ok(()));
+        let (receiving, sending) = stream.into_split();
+        Self { replies: FrameStream::new(receiving, limits()), sending }
+    }
+
+    async fn offer(port: u16, sender: NodeId, transfer: u64, term: u64) -> (Self, Reply) {
+        let mut hand = Self::dial(port, sender).await;
+        hand.say(Part::Offer { transfer, offer: offer(sender, US, term) }).await;
+        let reply = hand.replies.reply().await.expect("it answers an offer");
+        (hand, reply)
+    }
+
+    async fn say(&mut self, part: Part) {
+        send_part(&mut self.sending, part, limits()).await.expect("it hears");
+    }
+
+    async fn say_chunk(&mut self, number: u64) {
+        self.say(Part::Chunk { number, data: chunk(number) }).await;
+    }
+
+    /// Waits until the other side closes without another word.
+    async fn closed(&mut self) {
+        let end = self.replies.reply().await;
+        assert!(matches!(end, Err(WireError::Closed | WireError::Socket(_))), "{end:?}");
+    }
+}
+
+/// The next of the member's connections for a snapshot, up to its offer, with this answer to it.
+async fn dialled(
+    theirs: &TcpListener,
+    reply: Reply,
+) -> (u64, FrameStream<OwnedReadHalf>, OwnedWriteHalf) {
+    loop {
+        let (mut stream, _) = theirs.accept().await.expect("it dials");
+        let mut hello = [0; HELLO_BYTES];
+        stream.read_exact(&mut hello).await.expect("a Hello");
+        let hello = Hello::decode(&hello).expect("a good one");
+        stream.write_all(&encode_answer(Ok(()))).await.expect("it hears");
+        if hello.purpose != Purpose::Snapshot {
+            continue;
+        }
+        let (receiving, mut sending) = stream.into_split();
+        let mut parts = FrameStream::new(receiving, limits());
+        let Ok(Part::Offer { transfer, offer: said }) = parts.part().await else {
+            panic!("it begins with an offer");
+        };
+        assert_eq!(said, offer(US, PEER, 1));
+        send_reply(&mut sending, reply, limits()).await.expect("it hears");
+        return (transfer, parts, sending);
+    }
+}
+
+/// The next event that is no heartbeat.
+async fn next(events: &mut Events) -> Event {
+    loop {
+        match events.recv().await.expect("the member lives") {
+            Event::Heartbeat(_) => {}
+            event => return event,
+        }
+    }
+}
+
+async fn expect(events: &mut Events, expected: impl IntoIterator<Item = Event>) {
+    for event in expected {
+        assert_eq!(next(events).await, event);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_arrives_whole() {
+    for count in [0, 1, 50] {
+        let (mut us, mut peer) = two_members(&config()).await;
+        assert!(us.transport.send_snapshot(PEER, chunks(count)));
+        let arrive = (0..count).map(|number| Event::Chunk(number, chunk(number)));
+        expect(&mut peer.events, [Event::Began]).await;
+        expect(&mut peer.events, arrive).await;
+        expect(&mut peer.events, [Event::Finished]).await;
+        expect(&mut us.events, [Event::Sent(PEER, true)]).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_sent_a_snapshot_who_is_no_peer() {
+    let (us, _theirs) = us_alone(&config()).await;
+    assert!(!us.transport.send_snapshot(NodeId(9), chunks(1)));
+}
+
+#[tokio::test]
+async fn the_receiver_goes_on_where_a_broken_connection_ended() {
+    let (mut us, _theirs) = us_alone(&config()).await;
+    let (mut hand, reply) = Hand::offer(us.port, PEER, TRANSFER, 1).await;
+    assert_eq!(reply, Reply::Resume { chunk: 0 });
+    hand.say_chunk(0).await;
+    expect(&mut us.events, [Event::Began, Event::Chunk(0, chunk(0))]).await;
+    // The next one is damaged on the way.
+    let mut framed = BytesMut::new();
+    frame::write(b"\x12\x00 a chunk perhaps", 100, &mut framed).expect("short");
+    framed[9] ^= 1;
+    hand.sending.write_all(&framed).await.expect("it hears");
+    hand.closed().await;
+    let (mut hand, reply) = Hand::offer(us.port, PEER, TRANSFER, 1).await;
+    assert_eq!(reply, Reply::Resume { chunk: 1 });
+    hand.say_chunk(1).await;
+    expect(&mut us.events, [Event::Chunk(1, chunk(1))]).await;
+    // A new connection ends the one that the sender has given up.
+    let (mut again, reply) = Hand::offer(us.port, PEER, TRANSFER, 1).await;
+    assert_eq!(reply, Reply::Resume { chunk: 2 });
+    hand.closed().await;
+    again.say(Part::End { chunks: 2 }).await;
+    assert_eq!(again.replies.reply().await.expect("it answers"), Reply::Done { delivered: true });
+    expect(&mut us.events, [Event::Finished]).await;
+    // The answer may have been lost with its connection.
+    let (_, reply) = Hand::offer(us.port, PEER, TRANSFER, 1).await;
+    assert_eq!(reply, Reply::Done { delivered: true });
+}
+
+#[tokio::test]
+async fn the_sender_goes_on_where_the_receiver_says() {
+    let (mut us, theirs) = us_alone(&config()).await;
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    let (transfer, mut parts, sending) = dialled(&theirs, Reply::Resume { chunk: 0 }).await;
+    let first = parts.part().await.expect("a chunk");
+    assert_eq!(first, Part::Chunk { number: 0, data: chunk(0) });
+    drop((parts, sending));
+    let (again, mut parts, mut sending) = dialled(&theirs, Reply::Resume { chunk: 1 }).await;
+    assert_eq!(again, transfer);
+    for number in 1..3 {
+        let part = parts.part().await.expect("a chunk");
+        assert_eq!(part, Part::Chunk { number, data: chunk(number) });
+    }
+    assert_eq!(parts.part().await.expect("an end"), Part::End { chunks: 3 });
+    send_reply(&mut sending, Reply::Done { delivered: true }, limits()).await.expect("it hears");
+    expect(&mut us.events, [Event::Sent(PEER, true)]).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_gets_nothing_through_gives_up() {
+    let (mut us, theirs) = us_alone(&config()).await;
+    drop(theirs);
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    expect(&mut us.events, [Event::Sent(PEER, false)]).await;
+}
+
+#[tokio::test]
+async fn each_answer_of_a_receiver_is_understood() {
+    let (mut us, theirs) = us_alone(&config()).await;
+    let cases = [
+        (Reply::Unwanted, true),
+        (Reply::Busy, false),
+        (Reply::Done { delivered: true }, true),
+        (Reply::Done { delivered: false }, false),
+    ];
+    for (reply, has_it) in cases {
+        assert!(us.transport.send_snapshot(PEER, chunks(3)));
+        let _connection = dialled(&theirs, reply).await;
+        expect(&mut us.events, [Event::Sent(PEER, has_it)]).await;
+    }
+    // In the middle of the chunks it can only mean that the receiver has given up.
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    let (_, parts, mut sending) = dialled(&theirs, Reply::Resume { chunk: 0 }).await;
+    send_reply(&mut sending, Reply::Done { delivered: false }, limits()).await.expect("it hears");
+    expect(&mut us.events, [Event::Sent(PEER, false)]).await;
+    drop(parts);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_given_up() {
+    let (mut us, mut peer) =
+        two_members(&TransportConfig { snapshot_resume_ms_max: 0, ..config() }).await;
+    assert!(us.transport.send_snapshot(PEER, Box::new(Unreadable)));
+    expect(&mut us.events, [Event::Sent(PEER, false)]).await;
+    expect(&mut peer.events, [Event::Began, Event::Chunk(0, chunk(0)), Event::Discarded]).await;
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_written_is_given_up_on_both_sides() {
+    let (mut us, mut peer) = two_members(&config()).await;
+    peer.upper.broken.store(true, Ordering::SeqCst);
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    expect(&mut us.events, [Event::Sent(PEER, false)]).await;
+    expect(&mut peer.events, [Event::Began, Event::Discarded]).await;
+    // The next one is another matter.
+    peer.upper.broken.store(false, Ordering::SeqCst);
+    assert!(us.transport.send_snapshot(PEER, chunks(0)));
+    expect(&mut us.events, [Event::Sent(PEER, true)]).await;
+    expect(&mut peer.events, [Event::Began, Event::Finished]).await;
+}
+
+#[tokio::test]
+async fn what_nobody_goes_on_with_is_discarded() {
+    let (mut us, _theirs) =
+        us_alone(&TransportConfig { snapshot_resume_ms_max: 0, ..config() }).await;
+    let (mut hand, _) = Hand::offer(us.port, PEER, TRANSFER, 1).await;
+    hand.say_chunk(0).await;
+    expect(&mut us.events, [Event::Began, Event::Chunk(0, chunk(0))]).await;
+    drop(hand);
+    expect(&mut us.events, [Event::Discarded]).await;
+}
+
+#[tokio::test]
+async fn a_member_takes_one_snapshot_at_a_time_and_a_later_leaders_first() {
+    let (mut us, _theirs) = us_alone(&config()).await;
+    let (mut first, reply) = Hand::offer(us.port, PEER, TRANSFER, 2).await;
+    assert_eq!(reply, Reply::Resume { chunk: 0 });
+    expect(&mut us.events, [Event::Began]).await;
+    let (_, reply) = Hand::offer(us.port, THIRD, 1, 2).await;
+    assert_eq!(reply, Reply::Busy);
+    // It was not disturbed.
+    first.say_chunk(0).await;
+    expect(&mut us.events, [Event::Chunk(0, chunk(0))]).await;
+    let (mut second, reply) = Hand::offer(us.port, THIRD, 1, 3).await;
+    assert_eq!(reply, Reply::Resume { chunk: 0 });
+    first.closed().await;
+    second.say_chunk(0).await;
+    expect(&mut us.events, [Event::Began, Event::Discarded, Event::Chunk(0, chunk(0))]).await;
+    // The same sender has given up what it offered before.
+    let (_third, reply) = Hand::offer(us.port, THIRD, 2, 3).await;
+    assert_eq!(reply, Reply::Resume { chunk: 0 });
+    expect(&mut us.events, [Event::Began, Event::Discarded]).await;
+    us.upper.unwanted.store(true, Ordering::SeqCst);
+    let (_, reply) = Hand::offer(us.port, THIRD, 3, 3).await;
+    assert_eq!(reply, Reply::Unwanted);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_ends_the_connection() {
+    let (mut us, _theirs) = us_alone(&config()).await;
+    let begin = |transfer| Part::Offer { transfer, offer: offer(PEER, US, 1) };
+    let strange = [
+        // No offer first.
+        vec![Part::End { chunks: 0 }],
+        // From and to somebody else.
+        vec![Part::Offer { transfer: 1, offer: offer(THIRD, US, 1) }],
+        vec![Part::Offer { transfer: 1, offer: offer(PEER, THIRD, 1) }],
+        // Chunks missing, at the beginning, in the middle, at the end, and an offer among them.
+        vec![begin(2), Part::Chunk { number: 1, data: chunk(1) }],
+        vec![begin(3), Part::Chunk { number: 0, data: chunk(0) }, Part::End { chunks: 2 }],
+        vec![begin(4), begin(4)],
+    ];
+    for parts in strange {
+        let mut hand = Hand::dial(us.port, PEER).await;
+        let began = parts.len() > 1;
+        for part in parts {
+            hand.say(part).await;
+        }
+        if began {
+            let reply = hand.replies.reply().await.expect("to a good offer");
+            assert_eq!(reply, Reply::Resume { chunk: 0 });
+        }
+        hand.closed().await;
+    }
+    // Bytes that are no frames, frames that are no parts, and an announcement of something else.
+    let (mut no_part, mut no_snapshot) = (BytesMut::new(), BytesMut::new());
+    frame::write(b"\xFF\xFF\xFF", 9, &mut no_part).expect("short");
+    let heartbeat = [0x0A, 6, 0x1A, 4, 0x82, 0x01, 0, 0];
+    frame::write(&heartbeat, 9, &mut no_snapshot).expect("short");
+    let mut long_offer = BytesMut::new();
+    frame::write(
+        &[&[0x0A, 0x80, 0x80, 0x08][..], &[0; 1 << 17]].concat(),
+        1 << 20,
+        &mut long_offer,
+    )
+    .expect("it fits a frame");
+    for bytes in [&[0xFF; 8][..], &no_part, &no_snapshot, &long_offer] {
+        let mut hand = Hand::dial(us.port, PEER).await;
+        hand.sending.write_all(bytes).await.expect("it hears");
+        hand.closed().await;
+    }
+    while let Ok(event) = us.events.try_recv() {
+        assert_ne!(event, Event::Finished);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_messages_is_refused_snapshots() {
+    let (us, _theirs) = us_alone(&config()).await;
+    let (_, verdict) = greet(us.port, PEER, 0xC2).await;
+    assert_eq!(verdict, Err(Refusal::WrongCluster { theirs: CLUSTER }));
+    let (_, verdict) = greet(us.port, NodeId(9), CLUSTER).await;
+    assert_eq!(verdict, Err(Refusal::UnknownSender));
+}
+
+#[tokio::test]
+async fn a_slow_receiver_holds_the_snapshot_back_and_no_message() {
+    const COUNT: u64 = 64;
+    let config = config();
+    let (mut us, mut peer) = two_members(&config).await;
+    peer.upper.gate.set_closed(true);
+    // More than sockets hold by themselves.
+    let data = Bytes::from(vec![1; 256 << 10]);
+    let snapshot = Chunks((0..COUNT).map(|_| data.clone()).collect());
+    assert!(us.transport.send_snapshot(PEER, Box::new(snapshot)));
+    assert_eq!(next(&mut peer.events).await, Event::Began);
+    // Messages pass all the while.
+    let mut sequence = 0;
+    let heard = loop {
+        sequence += 1;
+        let message = Message::Heartbeat { sequence, commit: LogIndex(0) };
+        let (group, term) = (GroupId(0), Term(1));
+        us.transport.send(vec![Envelope { group, from: US, to: PEER, term, message }]);
+        tokio::select! {
+            event = peer.events.recv() => break event,
+            () = tokio::task::yield_now() => {}
+        }
+    };
+    assert!(matches!(heard, Some(Event::Heartbeat(_))), "{heard:?}");
+    assert!(us.events.try_recv().is_err(), "the snapshot cannot have arrived");
+    peer.upper.gate.set_closed(false);
+    for number in 0..COUNT {
+        assert_eq!(next(&mut peer.events).await, Event::Chunk(number, data.clone()));
+    }
+    expect(&mut us.events, [Event::Sent(PEER, true)]).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_is_sent_no_faster_than_allowed() {
+    // Three chunks of 100 bytes, of which the first may go at once.
+    let rate = TransportConfig { snapshot_bytes_per_second_max: 1000, ..config() };
+    let (mut us, _peer) = two_members(&rate).await;
+    let began = Instant::now();
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    expect(&mut us.events, [Event::Sent(PEER, true)]).await;
+    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_newer_snapshot_takes_the_place_of_the_one_under_way() {
+    let (mut us, theirs) = us_alone(&config()).await;
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    let (first, mut old, _old_sending) = dialled(&theirs, Reply::Resume { chunk: 3 }).await;
+    assert!(us.transport.send_snapshot(PEER, chunks(0)));
+    let (second, _, mut sending) = dialled(&theirs, Reply::Done { delivered: true }).await;
+    assert_ne!(first, second);
+    expect(&mut us.events, [Event::Sent(PEER, true)]).await;
+    // Whatever the old one still said, it ends.
+    while old.part().await.is_ok() {}
+    assert!(us.transport.send_snapshot(PEER, chunks(3)));
+    let (_, mut parts, _sending) = dialled(&theirs, Reply::Resume { chunk: 3 }).await;
+    us.transport.stop_snapshots();
+    while parts.part().await.is_ok() {}
+    assert!(us.events.try_recv().is_err(), "what was given up is not told");
+    let _ = sending.shutdown().await;
+}
