@@ -1,0 +1,339 @@
+//! One state on disk: the records of a key-value store, the position in the log that they reach,
+//! and the host's rows, in one file. Batches go in at the end, each atomic; old records are read
+//! back, by as many threads as like, without waiting for a batch that is being written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_kv::{
+    Flush, History, HistoryError, HistoryFailure, KvEvent, KvState, RecordId, Revision,
+};
+
+use crate::codec::{CHECKSUM_BYTES, seal, unsealed, verified};
+use crate::engine::{Commit, Engine, Fault, View};
+use crate::error::{Damage, Part, StoreError};
+use crate::position::{Identity, POSITION_ROW, Position, PositionRow, SystemSum};
+use crate::record::{self, Key, Record, key_after, key_from, key_of};
+use crate::sequence::Sequence;
+use crate::tally::Tally;
+
+/// The records of a store, with all that is written together with them.
+///
+/// Invariants:
+/// - Position, records and system rows are always those of one batch.
+/// - After a failed write nothing is written.
+pub struct Store {
+    engine: Arc<Engine>,
+    /// What the last batch has left, for the next one to go on from. Held while one is written.
+    written: Mutex<Written>,
+}
+
+/// What the file holds, but for the records.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) row: PositionRow,
+    /// The host's rows, as they are stored.
+    pub(crate) system: BTreeMap<u64, Vec<u8>>,
+}
+
+/// Everything that becomes durable together.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch {
+    pub(crate) position: Position,
+    pub(crate) flush: Flush,
+    /// Rows of the host's to write; an empty one is removed.
+    pub(crate) system: Vec<(u64, Vec<u8>)>,
+    /// The revisions that checkpoints in use, or in the making, begin at.
+    pub(crate) marks: BTreeSet<Revision>,
+}
+
+impl Batch {
+    /// Checks what the caller owes. Before the engine is entered, where a panic means damage.
+    fn check(&self, row: &PositionRow) {
+        let first = RecordId::first_of(row.state.revision.next());
+        let mut ids = self.flush.records.iter().map(|(id, _)| *id);
+        assert!(ids.next().is_none_or(|id| id >= first), "records are new");
+        assert!(self.flush.records.is_sorted_by(|a, b| a.0 < b.0), "records are in order");
+        assert!(self.position.index >= row.position.index, "a store does not go back");
+        assert!(self.flush.state.revision >= row.state.revision, "a store does not go back");
+        let own = self.system.iter().any(|(number, _)| *number == POSITION_ROW);
+        assert!(!own, "row 0 is the store's own");
+        let new_marks = self.marks.iter().filter(|revision| !row.marks.contains_key(revision));
+        for revision in new_marks {
+            let early = row.state.revision <= *revision;
+            assert!(early, "a mark is set before the records after it are written");
+        }
+    }
+}
+
+impl Store {
+    /// A store on an engine that has none, at this position and without records.
+    pub(crate) fn make(
+        engine: Arc<Engine>,
+        row: PositionRow,
+        system: BTreeMap<u64, Vec<u8>>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let written = Written { row, system };
+        engine.commit(Commit::Quick, |tables| {
+            for (number, row) in &written.system {
+                tables.set_system(*number, row)?;
+            }
+            tables.set_system(POSITION_ROW, &written.row.encode())
+        })?;
+        Ok(Arc::new(Self { engine, written: Mutex::new(written) }))
+    }
+
+    /// The store on an engine, if it is whose it should be.
+    pub(crate) fn open(engine: Arc<Engine>, identity: Identity) -> Result<Arc<Self>, StoreError> {
+        let written = Written::read(&engine.view()?)?;
+        let (file, found) = (engine.file().to_path_buf(), written.row.identity);
+        if found.cluster != identity.cluster {
+            let (expected, found) = (identity.cluster, found.cluster);
+            return Err(StoreError::ForeignCluster { file, expected, found });
+        }
+        if found.member != identity.member {
+            let (expected, found) = (identity.member, found.member);
+            return Err(StoreError::ForeignMember { file, expected, found });
+        }
+        Ok(Arc::new(Self { engine, written: Mutex::new(written) }))
+    }
+
+    /// How far the store is.
+    pub fn position(&self) -> Position {
+        self.written().row.position.clone()
+    }
+
+    /// The key-value store's small state at the position.
+    pub fn state(&self) -> KvState {
+        self.written().row.state
+    }
+
+    /// The host's rows at the position.
+    pub fn system(&self) -> Vec<(u64, Vec<u8>)> {
+        self.written().system_content()
+    }
+
+    /// How many records there are.
+    pub fn record_count(&self) -> u64 {
+        self.written().row.records.count
+    }
+
+    /// Their bytes, without what the engine adds.
+    pub fn record_bytes(&self) -> u64 {
+        self.written().row.records.bytes
+    }
+
+    /// The length of the file. Where the file system has holes, less may be in use.
+    ///
+    /// # Errors
+    /// Whatever the system answers.
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        self.engine.length()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        self.engine.file()
+    }
+
+    /// The typed reason behind the last [`HistoryError`], or behind writes that are refused.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.engine.failure()
+    }
+
+    /// The records, position and rows as of now, whatever is written later.
+    pub(crate) fn view(&self) -> Result<View, StoreError> {
+        self.engine.view()
+    }
+
+    pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
+        // What panics while it holds the lock is a bug of ours, and has stopped the writing thread;
+        // what the lock guards is replaced whole, after all else has succeeded.
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a batch. It is durable when this returns.
+    pub(crate) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut written = self.written();
+        batch.check(&written.row);
+        let next = self.engine.commit(Commit::Quick, |tables| {
+            let mut next = written.clone();
+            next.row.position = batch.position.clone();
+            next.set_marks(&batch.marks);
+            let mut row = Vec::new();
+            let records = &batch.flush.records;
+            for (place, (id, event)) in records.iter().enumerate() {
+                let ends_revision =
+                    records.get(place + 1).is_none_or(|(after, _)| after.main > id.main);
+                record::encode(*id, event, ends_revision, &mut row);
+                tables.insert(&key_of(*id), &row)?;
+                next.each_tally(*id, |tally| tally.add(*id, row.len()));
+            }
+            for id in &batch.flush.forgotten {
+                let bytes = tables.remove(&key_of(*id))?;
+                next.each_tally(*id, |tally| tally.remove(*id, bytes));
+            }
+            for (number, content) in &batch.system {
+                if content.is_empty() {
+                    next.system.remove(number);
+                    tables.remove_system(*number)?;
+                } else {
+                    let row = seal_system(*number, content);
+                    tables.set_system(*number, &row)?;
+                    next.system.insert(*number, row);
+                }
+            }
+            next.row.state = batch.flush.state;
+            next.row.system = SystemSum::of(&next.system);
+            tables.set_system(POSITION_ROW, &next.row.encode())?;
+            Ok::<_, Fault>(next)
+        })?;
+        *written = next;
+        Ok(())
+    }
+
+    fn read_records(&self, ids: &[RecordId]) -> Result<Vec<KvEvent>, StoreError> {
+        let keys: Vec<Key> = ids.iter().map(|id| key_from(*id)).collect();
+        let mut events = Vec::with_capacity(ids.len());
+        self.view()?.records(&keys, |place, row| {
+            let record = row.ok_or(Damage::Missing).and_then(|row| record::decode(ids[place], row));
+            let record =
+                record.map_err(|damage| self.engine.corrupt(Part::Record(ids[place]), damage))?;
+            events.push(record.event);
+            Ok(())
+        })?;
+        Ok(events)
+    }
+
+    fn read_slice(
+        &self,
+        from: RecordId,
+        through: Revision,
+        count_max: usize,
+    ) -> Result<Vec<(RecordId, KvEvent)>, StoreError> {
+        let view = self.view()?;
+        let state = Written::read(&view)?.row.state;
+        let mut sequence = Sequence::new(&state, from, through);
+        let mut records = Vec::new();
+        if count_max == 0 {
+            return Ok(records);
+        }
+        walk_records(&view, &key_from(from), Some(&key_after(through)), |id, record, _| {
+            sequence.next(id, record.ends_revision).map_err(|gap| gap.error(&self.engine))?;
+            records.push((id, record.event));
+            Ok(if records.len() == count_max {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })?;
+        if records.len() < count_max {
+            sequence.end().map_err(|gap| gap.error(&self.engine))?;
+        }
+        Ok(records)
+    }
+
+    /// What `kv` is told. The rest is behind `failure`, which has it since it was met.
+    fn told(&self, at: RecordId, error: &StoreError) -> HistoryError {
+        let failure = match error {
+            StoreError::Corrupt { damage: Damage::Missing, .. } => HistoryFailure::Missing,
+            StoreError::Corrupt { .. } => HistoryFailure::Corrupt,
+            _ => HistoryFailure::Unreadable,
+        };
+        let at = match error {
+            StoreError::Corrupt { part: Part::Record(id) | Part::RecordsAfter(id), .. } => *id,
+            _ => at,
+        };
+        HistoryError { at, failure }
+    }
+}
+
+impl History for Store {
+    fn read(&self, ids: &[RecordId]) -> Result<Vec<KvEvent>, HistoryError> {
+        let at = ids.first().copied().unwrap_or_default();
+        self.read_records(ids).map_err(|error| self.told(at, &error))
+    }
+
+    fn slice(
+        &self,
+        from: RecordId,
+        through: Revision,
+        count_max: usize,
+    ) -> Result<Vec<(RecordId, KvEvent)>, HistoryError> {
+        self.read_slice(from, through, count_max).map_err(|error| self.told(from, &error))
+    }
+}
+
+impl Written {
+    /// What a view holds, verified.
+    pub(crate) fn read(view: &View) -> Result<Self, StoreError> {
+        let engine = view.engine();
+        let mut system: BTreeMap<u64, Vec<u8>> = view.system()?.into_iter().collect();
+        let position = system.remove(&POSITION_ROW);
+        let position = position.ok_or_else(|| engine.corrupt(Part::Position, Damage::Missing))?;
+        let row = PositionRow::decode(engine.file(), &position)?;
+        for (number, row) in &system {
+            verified(&number.to_le_bytes(), row)
+                .map_err(|damage| engine.corrupt(Part::System(*number), damage))?;
+        }
+        if row.system != SystemSum::of(&system) {
+            return Err(engine.corrupt(Part::System(POSITION_ROW), Damage::Count));
+        }
+        Ok(Self { row, system })
+    }
+
+    /// The host's rows as the host knows them. Each was verified when it was read.
+    pub(crate) fn system_content(&self) -> Vec<(u64, Vec<u8>)> {
+        let content = |row: &Vec<u8>| row[CHECKSUM_BYTES..].to_vec();
+        self.system.iter().map(|(number, row)| (*number, content(row))).collect()
+    }
+
+    fn each_tally(&mut self, id: RecordId, change: impl Fn(&mut Tally)) {
+        change(&mut self.row.records);
+        for (_, tally) in self.row.marks.range_mut(..id.main) {
+            change(tally);
+        }
+    }
+
+    /// Drops the marks that are of no use any more, and sets those that are new. What lies after a
+    /// new one is not on disk yet.
+    fn set_marks(&mut self, wanted: &BTreeSet<Revision>) {
+        self.row.marks.retain(|revision, _| wanted.contains(revision));
+        for revision in wanted {
+            self.row.marks.entry(*revision).or_default();
+        }
+    }
+}
+
+/// Walks records, decoded, with the bytes of each row.
+pub(crate) fn walk_records(
+    view: &View,
+    from: &Key,
+    end: Option<&Key>,
+    mut take: impl FnMut(RecordId, Record, usize) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<(), StoreError> {
+    view.walk(from, end, |id, row| {
+        let record = record::decode(id, row)
+            .map_err(|damage| view.engine().corrupt(Part::Record(id), damage))?;
+        take(id, record, row.len())
+    })
+}
+
+/// A row of the host's, as it is stored.
+pub(crate) fn seal_system(number: u64, content: &[u8]) -> Vec<u8> {
+    let mut row = unsealed(content.len());
+    row.extend_from_slice(content);
+    seal(&number.to_le_bytes(), row)
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("file", &self.file()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
