@@ -99,8 +99,8 @@ impl Durability {
     /// A write is durable, and so is every earlier one.
     pub(crate) fn complete(&mut self, write: WriteId) -> Completed {
         let done = self.under_way.partition_point(|oldest| oldest.id <= write);
-        let snapshots = self.under_way.drain(..done).filter_map(|write| write.snapshot);
-        let snapshot = snapshots.last();
+        let mut snapshots = self.under_way.drain(..done).filter_map(|write| write.snapshot);
+        let snapshot = snapshots.next_back();
         let released = self.withheld.partition_point(|(needs, _)| *needs <= write);
         let released = self.withheld.drain(..released).map(|(_, envelope)| envelope).collect();
         Completed { released, snapshot }

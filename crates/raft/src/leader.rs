@@ -153,7 +153,7 @@ impl Node {
         if data.len() > self.config.command_bytes_max {
             return self.push_proposal_end(request, dropped(DropReason::TooLarge));
         }
-        if self.proposals.count() >= self.config.proposals_max {
+        if self.overloaded || self.proposals.count() >= self.config.proposals_max {
             return self.push_proposal_end(request, dropped(DropReason::Overload));
         }
         let deadline = self.now.after(self.config.proposal_timeout_ms);
@@ -229,7 +229,7 @@ impl Node {
         if proposal.data.len() > self.config.command_bytes_max {
             return Err(DropReason::TooLarge);
         }
-        if leader.uncommitted_bytes >= self.config.uncommitted_bytes_max {
+        if self.overloaded || leader.uncommitted_bytes >= self.config.uncommitted_bytes_max {
             return Err(DropReason::Overload);
         }
         let Proposal { request, data } = proposal;

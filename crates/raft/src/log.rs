@@ -62,7 +62,8 @@ pub(crate) enum Appended {
 impl Log {
     /// Takes up what recovery found, or says why it makes no sense.
     pub(crate) fn new(recovered: Recovered) -> Result<Self, Fault> {
-        let Recovered { hard_state, snapshot, terms, last, configurations, applied } = recovered;
+        let Recovered { hard_state, snapshot, terms, last, configurations, applied, .. } =
+            recovered;
         let base = snapshot.last.index;
         if applied > last || applied < base || last < base {
             return Err(Fault::AcknowledgedEntryLost { last, acknowledged: applied.max(base) });

@@ -59,6 +59,8 @@ pub struct Node {
     pub(crate) reads: PendingReads,
     pub(crate) loads: Loads,
     hand_out_allowed: HandOut,
+    /// Proposals are refused, its own clients' and others'.
+    pub(crate) overloaded: bool,
     /// Gathers until the host takes it.
     pub(crate) ready: Ready,
     /// When this member stands for election unless something happens.
@@ -111,6 +113,7 @@ impl Node {
             reads: PendingReads::default(),
             loads: Loads::default(),
             hand_out_allowed: HandOut::default(),
+            overloaded: false,
             ready: Ready::default(),
             election_due: now,
             reported: None,
@@ -200,6 +203,12 @@ impl Node {
     /// and the configuration in force there. `None` where the entry was compacted or is not there.
     pub fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
         self.log.snapshot_at(index)
+    }
+
+    /// Whether a snapshot that ends with this entry holds anything that this member lacks: a host
+    /// that is offered one asks before it receives all of it.
+    pub fn needs_snapshot(&self, last: EntryId) -> bool {
+        last.index > self.log.commit() && !self.log.contains(last)
     }
 
     /// The term of the entry at this index; `None` where it was compacted or is not there.
@@ -322,6 +331,12 @@ impl Node {
     /// already stays so.
     pub fn set_hand_out(&mut self, hand_out: HandOut) {
         self.hand_out_allowed = hand_out;
+    }
+
+    /// From now on proposals are refused as overload, also those that followers pass on; or no
+    /// longer.
+    pub fn set_overloaded(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
     }
 
     /// From now on the election timeout is this; the running timer begins anew.

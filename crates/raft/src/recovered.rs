@@ -22,4 +22,8 @@ pub struct Recovered {
     pub configurations: Vec<(LogIndex, Configuration)>,
     /// What the state machine already holds; at least the snapshot's index.
     pub applied: LogIndex,
+    /// How large the log is, for whoever decides how much of it stays; the core does not ask. Some
+    /// of its entries in rising order, as many as the log cares to name, each with the bytes of all
+    /// entries up to and including it, as [`Entry::size_bytes`](crate::Entry::size_bytes) counts.
+    pub sizes: Vec<(LogIndex, u64)>,
 }

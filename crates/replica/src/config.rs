@@ -45,7 +45,7 @@ pub struct FlushConfig {
     /// Bytes of entries that are worth a compaction: each costs a write to the log.
     pub compaction_bytes_min: u64,
     /// Committed entries that may be waiting to be applied before proposals are refused as
-    /// overload.
+    /// overload, at this member whoever leads, and for others where it leads itself.
     pub unapplied_entries_max: u64,
     /// The same, in bytes.
     pub unapplied_bytes_max: u64,

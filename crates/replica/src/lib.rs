@@ -32,9 +32,12 @@
 mod config;
 mod effect;
 mod event;
+mod flush;
 mod machine;
 mod reads;
 mod replica;
+mod retention;
+mod store;
 
 pub use config::{FlushConfig, ReplicaConfig};
 pub use effect::Effect;
@@ -43,3 +46,4 @@ pub use machine::{
     Background, BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
 };
 pub use replica::Replica;
+pub use store::StoreStatus;

@@ -12,6 +12,7 @@ use crate::config::ReplicaConfig;
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::reads::Reads;
+use crate::store::{Store, StoreStatus};
 
 /// One member of one group. The host hands it every [`Event`] with the time at which it happened,
 /// then takes the [`Effect`]s; the more events it hands over between two takes, the more is sent,
@@ -30,6 +31,8 @@ pub struct Replica {
     /// Proposals that wait for a leader, with the time until which they do.
     held: VecDeque<(Millis, Proposal)>,
     stopping: bool,
+    /// Where the state machine's state goes to disk; `None` where it does not.
+    store: Option<Store>,
     effects: Vec<Effect>,
 }
 
@@ -37,6 +40,7 @@ impl Replica {
     /// A member that begins as a follower with what its log's recovery found.
     pub fn new(config: ReplicaConfig, recovered: Recovered, now: Millis) -> Self {
         Self {
+            store: config.flush.map(|flush| Store::new(flush, &recovered)),
             node: Node::new(config.raft.clone(), recovered, now),
             next_question: ReadId(config.boot),
             config,
@@ -53,6 +57,12 @@ impl Replica {
         self.node.status()
     }
 
+    /// A look at how far the state machine's state is durable; `None` without
+    /// `ReplicaConfig::flush`.
+    pub fn store_status(&self) -> Option<StoreStatus> {
+        self.store.as_ref().map(|store| store.status(&self.node))
+    }
+
     /// The core, for a closer look.
     pub fn node(&self) -> &Node {
         &self.node
@@ -62,7 +72,9 @@ impl Replica {
     /// bring anything about.
     pub fn next_deadline(&self) -> Option<Millis> {
         let held = self.held.front().map(|&(deadline, _)| deadline);
-        [self.node.next_deadline(), self.reads.next_deadline(), held].into_iter().flatten().min()
+        let store = self.store.as_ref().and_then(|store| store.next_deadline(self.now));
+        let others = [self.reads.next_deadline(), held, store];
+        others.into_iter().flatten().chain(self.node.next_deadline()).min()
     }
 
     /// Takes in one event, at the time at which it happened. Time never goes back: an earlier one
@@ -91,10 +103,18 @@ impl Replica {
             }
             Event::Campaign => self.node.campaign(),
             Event::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
-            // Nothing has asked for a flush yet.
-            Event::Flushed(_) => {}
+            Event::Flushed(index) => {
+                if let Some(store) = &mut self.store {
+                    store.flushed(index, &mut self.node);
+                }
+            }
             Event::SnapshotAdvanced(to) => self.node.snapshot_advanced(to),
-            Event::SnapshotSent { to, delivered } => self.node.snapshot_sent(to, delivered),
+            Event::SnapshotSent { to, delivered } => {
+                self.node.snapshot_sent(to, delivered);
+                if let Some(store) = &mut self.store {
+                    store.snapshot_ended(to);
+                }
+            }
             Event::Compact(index) => self.node.compact(index),
             Event::SetElectionTimeout(timeout) => self.node.set_election_timeout(timeout),
             Event::SetHeartbeatInterval(ms) => self.node.set_heartbeat_interval(ms),
@@ -105,8 +125,18 @@ impl Replica {
     pub fn take_effects(&mut self) -> Vec<Effect> {
         self.release_held();
         self.ask_for_reads();
+        if let Some(store) = &self.store {
+            store.steer(self.now, &mut self.node);
+        }
         let ready = self.node.take_ready();
+        if let Some(store) = &mut self.store {
+            store.watch(&ready, self.now);
+        }
         self.translate(ready);
+        if let Some(store) = &mut self.store {
+            // After what is to be applied, for it takes the state as that leaves it.
+            self.effects.extend(store.take_flush(self.now, &self.node).map(Effect::Flush));
+        }
         let applied = self.node.status().applied;
         let servable = self.reads.take_servable(applied);
         self.effects.extend(servable.into_iter().map(Effect::ServeRead));

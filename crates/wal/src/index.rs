@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use quorate_raft::{Configuration, EntryId, LogIndex, SnapshotMeta, Term};
 
 use crate::error::WalError;
+use crate::reader::ENTRY_OVERHEAD_BYTES;
 use crate::record::Base;
 
 /// Where an entry's bytes lie. 16 bytes, for there is one for every entry that is not compacted.
@@ -66,6 +67,23 @@ impl Index {
 
     pub(crate) fn configurations(&self) -> &[(LogIndex, Configuration)] {
         &self.configurations
+    }
+
+    /// How large the log is, from entry to entry: one every so often, and the last.
+    pub(crate) fn sizes(&self) -> Vec<(LogIndex, u64)> {
+        const MARK_BYTES: u64 = 64 << 10;
+        let (mut total, mut marked) = (0, 0);
+        let mut sizes = Vec::new();
+        let mut index = self.located_from;
+        for location in &self.locations {
+            total += u64::from(location.bytes) + ENTRY_OVERHEAD_BYTES as u64;
+            if total - marked >= MARK_BYTES || index == self.last.index {
+                sizes.push((index, total));
+                marked = total;
+            }
+            index = index.next();
+        }
+        sizes
     }
 
     /// The checkpoint that describes the log as it is.

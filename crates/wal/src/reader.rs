@@ -16,7 +16,7 @@ use crate::pending::Extent;
 use crate::record::{RecordKind, decode_entry, record_checksum};
 
 /// What an entry costs beside its bytes, so that a limit on bytes limits small entries as well.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// What the writer and its readers share.
 pub(crate) struct Shared {

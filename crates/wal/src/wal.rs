@@ -366,5 +366,6 @@ fn recovered(replayed: &Replayed) -> Recovered {
         last: index.last().index,
         configurations: index.configurations().to_vec(),
         applied: index.snapshot().last.index,
+        sizes: index.sizes(),
     }
 }

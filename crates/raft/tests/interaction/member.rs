@@ -116,6 +116,7 @@ impl Disk {
             last: self.last().index,
             configurations,
             applied: self.snapshot.last.index,
+            sizes: Vec::new(),
         }
     }
 }

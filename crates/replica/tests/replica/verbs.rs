@@ -4,7 +4,7 @@ use std::error::Error;
 
 use goldenscript::Context;
 use quorate_raft::{Config, ElectionTimeout, NodeId};
-use quorate_replica::{Event, ReplicaConfig};
+use quorate_replica::{Event, FlushConfig, ReplicaConfig};
 
 use crate::host::{Host, Show};
 use crate::proxy::{Call, Rule};
@@ -28,6 +28,28 @@ pub(crate) enum Verb {
         reads_max: Option<usize>,
         #[arg(key)]
         held_max: Option<usize>,
+    },
+    /// Starts production members whose state machines keep their state on a disk, of which member 0
+    /// leads. Each limit not given is far away. An entry has 64 bytes and its command's.
+    StartStores {
+        #[arg(key)]
+        nodes: u64,
+        #[arg(key)]
+        flush_bytes: Option<u64>,
+        #[arg(key)]
+        flush_interval: Option<u64>,
+        #[arg(key)]
+        backlog_max: Option<u64>,
+        #[arg(key)]
+        retained: Option<u64>,
+        #[arg(key)]
+        retained_max: Option<u64>,
+        #[arg(key)]
+        compaction_min: Option<u64>,
+        #[arg(key)]
+        unapplied_max: Option<u64>,
+        #[arg(key)]
+        unapplied_bytes_max: Option<u64>,
     },
 
     /// What becomes of a RequestVote: `vote "t1:0->3 #1 drop"`.
@@ -64,6 +86,38 @@ pub(crate) enum Verb {
     Transfer { node: u64, to: u64 },
     /// The member is about to stop.
     HandOver { node: u64 },
+    /// From now on writes to the log wait.
+    HoldLog { node: u64 },
+    /// Writes what waits, and goes on by itself.
+    WriteLog { node: u64 },
+    /// From now on flushes wait.
+    HoldStore { node: u64 },
+    /// Does the flushes that wait, and goes on by itself.
+    WriteStore { node: u64 },
+    /// Ends a member's process: what is not on its disks is lost.
+    Crash { node: u64 },
+    /// Starts it again.
+    Restart { node: u64 },
+    /// Empties the disks of a member that is down.
+    Wipe { node: u64 },
+    /// From now on snapshots are sent by `send_snapshot`.
+    HoldSnapshots,
+    /// Sends a snapshot of what is flushed, with `chunks` only so many of it, and reports how that
+    /// ended, unless the report is lost.
+    SendSnapshot {
+        from: u64,
+        to: u64,
+        #[arg(key)]
+        chunks: Option<u64>,
+        #[arg(key)]
+        report: Option<bool>,
+    },
+    /// Reports that a snapshot could not be sent.
+    SendFailed { from: u64, to: u64 },
+    /// The message that named a snapshot, of what the leader has flushed now, comes once more.
+    HandIn { from: u64, to: u64 },
+    /// Prints where a member stands, with its disks.
+    Status { node: u64 },
     /// From now on applying waits.
     HoldApply { node: u64 },
     /// Applies what waits, and goes on by itself.
@@ -82,6 +136,7 @@ impl goldenscript::Runner for Script {
         match verb {
             Verb::RaftNode { election_timeouts } => self.start_raft_node(election_timeouts),
             Verb::Start { .. } => self.start(verb),
+            Verb::StartStores { .. } => self.start_stores(verb),
             other => self.run_in_time(other)?,
         }
         Ok(std::mem::take(&mut self.host.output))
@@ -142,13 +197,56 @@ impl Script {
                 host.handle(NodeId(*node), [Event::TransferLeadership(NodeId(*to))]);
             }
             Verb::HandOver { node } => host.handle(NodeId(*node), [Event::HandOver]),
-            Verb::HoldApply { node } => host.member(NodeId(*node)).holds_apply = true,
+            Verb::HoldApply { node } => host.member(NodeId(*node)).stalls.apply = true,
             Verb::Apply { node } => {
                 let node = NodeId(*node);
-                host.member(node).holds_apply = false;
-                let applied = host.apply(node).map(Event::Applied);
-                host.handle(node, applied);
+                host.member(node).stalls.apply = false;
+                let events = host.apply(node);
+                host.handle(node, events);
             }
+            other => self.run_store(other)?,
+        }
+        Ok(())
+    }
+
+    fn run_store(&mut self, verb: &Verb) -> Result<(), Box<dyn Error>> {
+        let host = &mut self.host;
+        match verb {
+            Verb::HoldLog { node } => host.member(NodeId(*node)).stalls.log = true,
+            Verb::WriteLog { node } => {
+                host.member(NodeId(*node)).stalls.log = false;
+                let events = host.write_log(NodeId(*node));
+                host.handle(NodeId(*node), events);
+            }
+            Verb::HoldStore { node } => host.member(NodeId(*node)).stalls.store = true,
+            Verb::WriteStore { node } => {
+                host.member(NodeId(*node)).stalls.store = false;
+                let events = host.write_store(NodeId(*node));
+                host.handle(NodeId(*node), events);
+            }
+            Verb::Crash { node } => host.crash(NodeId(*node)),
+            Verb::Restart { node } => {
+                host.start(NodeId(*node));
+                host.serve(NodeId(*node));
+            }
+            Verb::Wipe { node } => host.wipe(NodeId(*node)),
+            Verb::HoldSnapshots => host.manual_snapshots = true,
+            Verb::SendSnapshot { from, to, chunks, report } => {
+                let (from, to) = (NodeId(*from), NodeId(*to));
+                let delivered = host.transfer(from, to, chunks.unwrap_or(u64::MAX));
+                if report.unwrap_or(true) {
+                    host.handle(from, [Event::SnapshotSent { to, delivered }]);
+                }
+            }
+            Verb::SendFailed { from, to } => {
+                let event = Event::SnapshotSent { to: NodeId(*to), delivered: false };
+                host.handle(NodeId(*from), [event]);
+            }
+            Verb::HandIn { from, to } => {
+                let snapshot = host.flushed_snapshot(NodeId(*from));
+                host.hand_in(NodeId(*from), NodeId(*to), snapshot);
+            }
+            Verb::Status { node } => host.print_status(NodeId(*node)),
             other => return Err(format!("{other:?} is not run by anyone").into()),
         }
         Ok(())
@@ -186,6 +284,33 @@ impl Script {
         }
         self.host.begin_time();
         // How it began is the same in every story.
+        self.host.output.clear();
+    }
+
+    fn start_stores(&mut self, verb: &Verb) {
+        const FAR: u64 = 1 << 40;
+        let Verb::StartStores { nodes, flush_bytes, flush_interval, backlog_max, .. } = verb else {
+            return;
+        };
+        let Verb::StartStores { retained, retained_max, compaction_min, .. } = verb else { return };
+        let Verb::StartStores { unapplied_max, unapplied_bytes_max, .. } = verb else { return };
+        let flush = FlushConfig {
+            flush_bytes: flush_bytes.unwrap_or(FAR),
+            flush_interval_ms: flush_interval.unwrap_or(FAR),
+            backlog_bytes_max: backlog_max.unwrap_or(FAR),
+            log_retained_bytes: retained.unwrap_or(FAR),
+            log_retained_bytes_max: retained_max.unwrap_or(FAR),
+            compaction_bytes_min: compaction_min.unwrap_or(1),
+            unapplied_entries_max: unapplied_max.unwrap_or(FAR),
+            unapplied_bytes_max: unapplied_bytes_max.unwrap_or(FAR),
+        };
+        self.host = Host::new(*nodes, Show::Store, |id| {
+            let config = ReplicaConfig::new(Config::new(id, 1), 1);
+            ReplicaConfig { flush: Some(flush), ..config }
+        });
+        self.host.handle(NodeId(0), [Event::Campaign]);
+        self.host.run(1);
+        self.host.begin_time();
         self.host.output.clear();
     }
 }
