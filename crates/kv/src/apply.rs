@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::error::KvError;
+use crate::error::ReadError;
+use crate::history::HistoryError;
 use crate::kv::Kv;
 use crate::request::{
     Command, CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
@@ -12,60 +13,70 @@ use crate::response::{
 };
 use crate::revision::{RecordId, Revision};
 
+/// What came of a command that was not refused.
+type Done = (Response, Vec<KvEvent>);
+
 impl Kv {
     /// Applies a command, whether or not it was validated before it was proposed: what `validate`
     /// refuses is refused here as well, but for the number of operations, which is configuration
     /// and may differ between members.
     ///
-    /// Also does one slice of a compaction that is under way.
-    pub fn apply(&mut self, command: &Command) -> Applied {
-        let applied = match command {
+    /// Also does a little of a compaction that is under way, and of the sweep of values.
+    ///
+    /// # Errors
+    /// A record that the command needs could not be read. The member must stop: the command may be
+    /// half done, so from now on every command meets this error again.
+    pub fn apply(&mut self, command: &Command) -> Result<Applied, HistoryError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let applied = self.apply_and_tidy(command);
+        self.failed = applied.as_ref().err().copied();
+        applied
+    }
+
+    fn apply_and_tidy(&mut self, command: &Command) -> Result<Applied, HistoryError> {
+        let done = match command {
             Command::Put(request) => self.apply_put(request),
             Command::DeleteRange(request) => self.apply_delete_range(request),
             Command::Txn(request) => self.apply_transaction(request),
             Command::Compact(request) => self.apply_compaction(request),
         };
-        self.compact_step();
-        let (result, events) = match applied {
+        let (result, events) = match done {
             Ok((response, events)) => (Ok(response), events),
-            Err(error) => (Err(error), Vec::new()),
+            Err(ReadError::Refused(error)) => (Err(error), Vec::new()),
+            Err(ReadError::History(error)) => return Err(error),
         };
-        Applied { result, events }
+        self.compact_in_passing(events.len())?;
+        self.sweep_step();
+        self.ring.shrink(self.config.ring_bytes_max);
+        Ok(Applied { result, events })
     }
 
-    fn apply_put(&mut self, request: &PutRequest) -> Result<(Response, Vec<KvEvent>), KvError> {
+    fn apply_put(&mut self, request: &PutRequest) -> Result<Done, ReadError> {
         request.validate()?;
         self.plan_put(request)?;
         let mut writer = Writer::new(self);
-        let response = writer.put(request);
+        let response = writer.put(request)?;
         Ok((Response::Put(response), writer.commit()))
     }
 
-    fn apply_delete_range(
-        &mut self,
-        request: &DeleteRangeRequest,
-    ) -> Result<(Response, Vec<KvEvent>), KvError> {
+    fn apply_delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Done, ReadError> {
         request.validate()?;
         let mut writer = Writer::new(self);
-        let response = writer.delete_range(request);
+        let response = writer.delete_range(request)?;
         Ok((Response::DeleteRange(response), writer.commit()))
     }
 
-    fn apply_transaction(
-        &mut self,
-        request: &TxnRequest,
-    ) -> Result<(Response, Vec<KvEvent>), KvError> {
+    fn apply_transaction(&mut self, request: &TxnRequest) -> Result<Done, ReadError> {
         request.validate_structure()?;
         let path = self.plan_transaction(request)?;
         let mut writer = Writer::new(self);
-        let response = writer.transaction(request, &path);
+        let response = writer.transaction(request, &path)?;
         Ok((Response::Txn(response), writer.commit()))
     }
 
-    fn apply_compaction(
-        &mut self,
-        request: &CompactionRequest,
-    ) -> Result<(Response, Vec<KvEvent>), KvError> {
+    fn apply_compaction(&mut self, request: &CompactionRequest) -> Result<Done, ReadError> {
         self.compact(request.revision)?;
         Ok((Response::Compact(self.revision), Vec::new()))
     }
@@ -89,56 +100,57 @@ impl<'a> Writer<'a> {
     }
 
     /// Reads keys, the command's own changes included.
-    pub(crate) fn range(&self, request: &RangeRequest) -> RangeResponse {
-        self.kv.range_at(self.now(), request).expect("the plan has checked the range's revision")
+    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, HistoryError> {
+        match self.kv.range_at(self.now(), request) {
+            Ok(response) => Ok(response),
+            Err(ReadError::History(error)) => Err(error),
+            Err(ReadError::Refused(_)) => panic!("the plan has checked the range's revision"),
+        }
     }
 
     /// Writes a key. Whether it can be written was planned.
-    pub(crate) fn put(&mut self, request: &PutRequest) -> PutResponse {
+    pub(crate) fn put(&mut self, request: &PutRequest) -> Result<PutResponse, HistoryError> {
         let id = self.next_id();
-        let previous = self.kv.index.latest(&request.key).cloned();
-        let (value, lease) = match &previous {
-            Some(previous) => (
-                if request.ignore_value { &previous.value } else { &request.value },
-                if request.ignore_lease { previous.lease } else { request.lease },
-            ),
-            None => (&request.value, request.lease),
-        };
-        let record = Arc::new(KeyValue {
-            key: request.key.clone(),
-            create_revision: previous.as_ref().map_or(id.main, |record| record.create_revision),
-            mod_revision: id.main,
-            version: previous.as_ref().map_or(0, |record| record.version) + 1,
-            value: value.clone(),
-            lease,
+        let reads = request.previous || request.ignore_value;
+        let previous = if reads { self.kv.latest_record(&request.key)? } else { None };
+        let kept = previous.as_ref().filter(|_| request.ignore_value);
+        let value = kept.map_or(&request.value, |previous| &previous.value).clone();
+        let record = self.kv.index.put(id, &request.key, |live| {
+            Arc::new(KeyValue {
+                key: request.key.clone(),
+                create_revision: live.map_or(id.main, |live| live.create_revision),
+                mod_revision: id.main,
+                version: live.map_or(0, |live| live.version) + 1,
+                value,
+                lease: live.filter(|_| request.ignore_lease).map_or(request.lease, |it| it.lease),
+            })
         });
-        self.kv.index.put(id, Arc::clone(&record));
         self.record(id, KvEvent::Put(record));
         let asked_for = previous.filter(|_| request.previous);
-        PutResponse { revision: id.main, previous: asked_for.as_deref().cloned() }
+        Ok(PutResponse { revision: id.main, previous: asked_for.as_deref().cloned() })
     }
 
     /// Deletes keys, those included that the command itself has put.
-    pub(crate) fn delete_range(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
-        let found: Vec<(Arc<[u8]>, Arc<KeyValue>)> = self
-            .kv
-            .index
-            .range(&request.range)
-            .filter_map(|(key, history)| Some((Arc::clone(key), Arc::clone(history.latest()?))))
-            .collect();
-        for (key, _) in &found {
-            let id = self.next_id();
-            self.kv.index.delete(id, key);
-            let event = KvEvent::Delete { key: Arc::clone(key), mod_revision: id.main };
-            self.record(id, event);
-        }
-        let deleted = i64::try_from(found.len()).expect("keys in memory are fewer than 2^63");
+    pub(crate) fn delete_range(
+        &mut self,
+        request: &DeleteRangeRequest,
+    ) -> Result<DeleteRangeResponse, HistoryError> {
         let previous = if request.previous {
-            found.iter().map(|(_, record)| KeyValue::clone(record)).collect()
+            let range = request.range.clone();
+            self.range(&RangeRequest { range, ..RangeRequest::default() })?.kvs
         } else {
             Vec::new()
         };
-        DeleteRangeResponse { revision: self.now(), deleted, previous }
+        let found = self.kv.index.range(&request.range, None);
+        let live = found.filter(|(_, history)| history.is_live());
+        let keys: Vec<Arc<[u8]>> = live.map(|(key, _)| Arc::from(key)).collect();
+        let deleted = i64::try_from(keys.len()).expect("keys in memory are fewer than 2^63");
+        for key in keys {
+            let id = self.next_id();
+            self.kv.index.delete(id, &key);
+            self.record(id, KvEvent::Delete { key, mod_revision: id.main });
+        }
+        Ok(DeleteRangeResponse { revision: self.now(), deleted, previous })
     }
 
     /// Makes the changes the store's new revision, if there are any.
@@ -155,7 +167,7 @@ impl<'a> Writer<'a> {
 
     fn record(&mut self, id: RecordId, event: KvEvent) {
         self.kv.digest.record(&event);
-        self.kv.records.append(id, event.clone());
+        self.kv.ring.push(id, event.clone());
         self.changes.push(event);
     }
 }

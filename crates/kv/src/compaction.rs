@@ -1,5 +1,5 @@
 //! Forgetting old revisions. That they can no longer be read is decided at once, by a command;
-//! the memory is given back in slices, so that no compaction holds up the writes behind it.
+//! the room is given back in slices, so that no compaction holds up the writes behind it.
 //!
 //! What stays is, for each key, its last record at or before the compact revision, unless that is a
 //! tombstone from before it. A tombstone *at* the compact revision stays, because a watcher may
@@ -9,30 +9,61 @@
 //! enough to walk the records from the previous compact revision to the new one, and to drop what
 //! each of them has replaced: the work is in proportion to what was written since, however many
 //! keys there are.
+//!
+//! A walk goes no further than the oldest revision that is being read ([pinned](crate::RangeCursor)),
+//! and goes on when that read has ended.
 
 use crate::error::KvError;
+use crate::history::HistoryError;
 use crate::kv::Kv;
 use crate::revision::{RecordId, Revision};
+
+/// How many records the walk looks at for each change that is made, on average: enough to come to
+/// its end however busy the store is, since every change adds one.
+const WALKED_PER_CHANGE: usize = 8;
 
 /// What was decided, and how far it has been carried out.
 #[derive(Debug)]
 pub(crate) struct Compaction {
     revision: Revision,
-    /// The first record that has yet to be walked; nothing if all is done.
+    /// Where the walk ends that is under way, or where the last one did.
+    through: Revision,
+    /// The first record that has yet to be walked; nothing if the walk has ended.
     next: Option<RecordId>,
-}
-
-impl Default for Compaction {
-    fn default() -> Self {
-        // etcd's number for a store that was never compacted, less than any that can be asked for.
-        Compaction { revision: Revision(-1), next: None }
-    }
+    /// How many records the changes since the last slice have earned.
+    earned: usize,
 }
 
 impl Compaction {
+    /// One that was decided at `revision` (-1 if there was none, etcd's number), and whose walk goes
+    /// on at `walked_before`.
+    pub(crate) fn resumed(revision: Revision, walked_before: RecordId) -> Compaction {
+        let next = (revision >= Revision(0)).then_some(walked_before);
+        Compaction { revision, through: revision, next, earned: 0 }
+    }
+
     /// The oldest revision that can be read.
     pub(crate) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Before this, each key has one record at most, and none that is an old tombstone.
+    pub(crate) fn walked_before(&self) -> RecordId {
+        self.next.unwrap_or(self.kept_from())
+    }
+
+    /// Moves the walk's end. A further walk starts with the tombstones that the one before had to
+    /// keep; if that one is still under way it is behind them, or among them, and goes back.
+    fn walk_through(&mut self, through: Revision) {
+        if through > self.through {
+            let kept_from = self.kept_from();
+            self.next = Some(self.next.map_or(kept_from, |next| next.min(kept_from)));
+            self.through = through;
+        }
+    }
+
+    fn kept_from(&self) -> RecordId {
+        RecordId::first_of(self.through.max(Revision(0)))
     }
 }
 
@@ -45,37 +76,65 @@ impl Kv {
         if revision > self.revision {
             return Err(KvError::FutureRevision);
         }
-        // The walk starts with the tombstones that the previous compaction had to keep. If that
-        // one is still under way it is behind them, and goes on to the new end.
-        let kept_before = RecordId::first_of(self.compaction.revision);
-        let next = self.compaction.next.map_or(kept_before, |next| next.min(kept_before));
-        self.compaction = Compaction { revision, next: Some(next) };
+        self.compaction.revision = revision;
         self.digest.compaction(revision);
         Ok(())
     }
 
-    /// Gives back some of the memory that a compaction has freed, one slice
+    /// Whether all that was compacted has been forgotten. It is gone from where records are kept
+    /// with the next flush that is taken.
+    pub fn compaction_is_done(&self) -> bool {
+        self.compaction.next.is_none() && self.compaction.through == self.compaction.revision
+    }
+
+    /// Gives back some of the room that a compaction has freed, one slice
     /// ([`compaction_slice_records`](crate::KvConfig::compaction_slice_records)). Answers whether
-    /// there is more to do. Every [`apply`](Self::apply) does a slice too; this is for idle times,
-    /// and for those who wait for a physical compaction.
-    pub fn compact_step(&mut self) -> bool {
-        let Some(from) = self.compaction.next else { return false };
-        let through = self.compaction.revision;
+    /// another one can be done now: not while a read holds it back, and not while
+    /// [`forgotten_records_max`](crate::KvConfig::forgotten_records_max) records wait for a flush.
+    /// Commands do slices too, in proportion to their changes; this is for idle times, and for
+    /// those who wait for a physical compaction ([`compaction_is_done`](Self::compaction_is_done)).
+    ///
+    /// # Errors
+    /// Records could not be read; the member must stop.
+    pub fn compact_step(&mut self) -> Result<bool, HistoryError> {
+        let revision = self.compaction.revision;
+        if !self.compaction_is_done() {
+            let through = self.pins.lowest().map_or(revision, |pinned| pinned.min(revision));
+            self.compaction.walk_through(through);
+        }
+        let Some(from) = self.compaction.next else { return Ok(false) };
+        if self.handover.forgotten.len() >= self.config.forgotten_records_max {
+            return Ok(false);
+        }
+        let through = self.compaction.through;
         let slice_records = self.config.compaction_slice_records;
-        let slice = self.records.slice(from, through, slice_records);
+        let slice = self.records_from(from, through, slice_records)?;
+        let (mut replaced, mut tombstones) = (Vec::new(), Vec::new());
         for (id, event) in &slice {
             let and_tombstone = id.main < through;
-            let forgotten = self.index.forget_before(event.key(), *id, and_tombstone);
-            for id in forgotten {
-                self.records.remove(id);
-            }
+            self.index.forget_before(event.key(), *id, and_tombstone, |entry, as_tombstone| {
+                if as_tombstone { tombstones.push(entry.id) } else { replaced.push(entry.id) }
+            });
         }
+        replaced.into_iter().for_each(|id| self.forget(id));
+        tombstones.into_iter().for_each(|id| self.forget_tombstone(id));
         self.compaction.next = match slice.last() {
-            Some((last, _)) if slice.len() == slice_records => {
-                Some(RecordId { main: last.main, sub: last.sub + 1 })
-            }
+            Some((last, _)) if slice.len() == slice_records => Some(last.next()),
             _ => None,
         };
-        self.compaction.next.is_some()
+        Ok(self.compaction.next.is_some())
+    }
+
+    /// Does a slice if the changes since the last one have earned it.
+    pub(crate) fn compact_in_passing(&mut self, changes: usize) -> Result<(), HistoryError> {
+        if self.compaction_is_done() {
+            return Ok(());
+        }
+        self.compaction.earned += changes.max(1) * WALKED_PER_CHANGE;
+        if self.compaction.earned >= self.config.compaction_slice_records {
+            self.compaction.earned = 0;
+            self.compact_step()?;
+        }
+        Ok(())
     }
 }

@@ -21,6 +21,11 @@ const COMPACT: u64 = 3;
 pub(crate) struct Digest(u64);
 
 impl Digest {
+    /// The chain that has come to this number.
+    pub(crate) fn resumed(value: u64) -> Digest {
+        Digest(value)
+    }
+
     /// The number to compare.
     pub(crate) fn value(self) -> u64 {
         self.0

@@ -1,7 +1,10 @@
-//! Why a request is refused. All of these are deterministic: every member that applies the same
-//! command to the same state refuses it in the same way.
+//! Why a request is refused. A [`KvError`] is deterministic: every member that applies the same
+//! command to the same state refuses it in the same way. A [`HistoryError`] is this member's alone,
+//! and it must stop. What reads may meet both, and tells them apart in [`ReadError`].
 
 use thiserror::Error;
+
+use crate::history::HistoryError;
 
 /// A refusal. The texts are ours; the server's one table turns them into etcd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -35,4 +38,16 @@ pub enum KvError {
     /// No such lease.
     #[error("the lease does not exist")]
     LeaseNotFound,
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The request is refused; tell the client.
+    #[error(transparent)]
+    Refused(#[from] KvError),
+    /// A record could not be read; stop the member.
+    #[error(transparent)]
+    History(#[from] HistoryError),
 }

@@ -70,7 +70,9 @@ pub enum HistoryFailure {
 pub struct Flush {
     /// New records, in order, each after every record flushed before.
     pub records: Vec<(RecordId, KvEvent)>,
-    /// Records that compaction has removed. All were flushed before; none is in `records`.
+    /// Records that compaction has removed, in no order. All were flushed before; none is in
+    /// `records`. Some may have been removed already, by a flush before the last start: to remove a
+    /// record that is not there does nothing.
     pub forgotten: Vec<RecordId>,
     /// The small state that goes with them, in place of what was there.
     pub state: KvState,
@@ -87,4 +89,7 @@ pub struct KvState {
     pub compacted_before: RecordId,
     /// The digest's value.
     pub digest: u64,
+    /// Deletions up to this revision may have left no record behind. So a checkpoint of the index
+    /// from before it may hold keys that are gone, and must not be used.
+    pub checkpoint_min: Revision,
 }

@@ -70,27 +70,39 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod cache;
+mod checkpoint;
+mod codec;
 mod command;
 mod compaction;
 mod config;
 mod digest;
 mod error;
+mod flush;
 mod history;
 mod index;
 mod kv;
+mod loader;
+mod memory;
+mod pins;
 mod range;
-mod records;
 mod request;
 mod response;
 mod revision;
+mod ring;
+mod rows;
 mod txn;
 mod validate;
 
+pub use checkpoint::CheckpointCursor;
 pub use command::{COMMAND_VERSION, DecodeError};
 pub use config::{KvConfig, KvLimits, TXN_DEPTH_MAX};
-pub use error::KvError;
+pub use error::{KvError, ReadError};
 pub use history::{Flush, History, HistoryError, HistoryFailure, KvState};
 pub use kv::Kv;
+pub use loader::{LoadError, Loader};
+pub use memory::MemoryHistory;
+pub use range::RangeCursor;
 pub use request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
     KeyRange, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TxnRequest,

@@ -40,6 +40,11 @@ impl RecordId {
     pub fn first_of(main: Revision) -> RecordId {
         RecordId { main, sub: 0 }
     }
+
+    /// The place after this one, in its revision.
+    pub(crate) fn next(self) -> RecordId {
+        RecordId { main: self.main, sub: self.sub + 1 }
+    }
 }
 
 impl fmt::Display for RecordId {

@@ -7,13 +7,15 @@
 use std::cmp::Ordering;
 
 use crate::apply::Writer;
-use crate::error::KvError;
+use crate::error::{KvError, ReadError};
+use crate::history::HistoryError;
+use crate::index::{KeyHistory, Numbers};
 use crate::kv::Kv;
 use crate::request::{
     Compare, CompareResult, CompareTarget, KeyRange, PutRequest, RangeRequest, RequestOp,
     TxnRequest,
 };
-use crate::response::{KeyValue, ResponseOp, TxnResponse};
+use crate::response::{ResponseOp, TxnResponse};
 use crate::revision::{LeaseId, Revision};
 
 /// Which branch each transaction takes: the outermost first, then those on its path as they come.
@@ -48,13 +50,14 @@ impl Kv {
     ///
     /// # Errors
     /// As the ranges on its path, and what `validate` finds but for the number of operations.
+    /// `History` if a record could not be read.
     ///
     /// # Panics
     /// If it does not only read ([`TxnRequest::is_read_only`]).
-    pub fn read_transaction(&self, request: &TxnRequest) -> Result<TxnResponse, KvError> {
+    pub fn read_transaction(&self, request: &TxnRequest) -> Result<TxnResponse, ReadError> {
         assert!(request.is_read_only(), "only what is read-only is done without the log");
         request.validate_structure()?;
-        let succeeded = self.compares_hold(&request.compare);
+        let succeeded = self.compares_hold(&request.compare)?;
         let mut responses = Vec::new();
         for operation in request.branch(succeeded) {
             if let RequestOp::Range(range) = operation {
@@ -66,7 +69,7 @@ impl Kv {
     }
 
     /// Decides what a transaction does, and whether it can.
-    pub(crate) fn plan_transaction(&self, request: &TxnRequest) -> Result<Path, KvError> {
+    pub(crate) fn plan_transaction(&self, request: &TxnRequest) -> Result<Path, ReadError> {
         let mut planning = Planning::default();
         self.plan(request, &mut planning)?;
         Ok(planning.path)
@@ -76,8 +79,8 @@ impl Kv {
         &self,
         request: &'a TxnRequest,
         planning: &mut Planning<'a>,
-    ) -> Result<(), KvError> {
-        let succeeded = self.compares_hold(&request.compare);
+    ) -> Result<(), ReadError> {
+        let succeeded = self.compares_hold(&request.compare)?;
         planning.path.succeeded.push(succeeded);
         for operation in request.branch(succeeded) {
             match operation {
@@ -88,7 +91,7 @@ impl Kv {
                     // which looks at the state before only, does not survive this.)
                     let keeps = put.ignore_value || put.ignore_lease;
                     if keeps && planning.deleted.iter().any(|range| range.contains(&put.key)) {
-                        return Err(KvError::KeyNotFound);
+                        return Err(KvError::KeyNotFound.into());
                     }
                 }
                 RequestOp::DeleteRange(delete) => planning.deleted.push(&delete.range),
@@ -120,37 +123,66 @@ impl Kv {
             return Err(KvError::LeaseNotFound);
         }
         let keeps = request.ignore_value || request.ignore_lease;
-        if keeps && self.index.latest(&request.key).is_none() {
+        if keeps && !self.index.get(&request.key).is_some_and(KeyHistory::is_live) {
             return Err(KvError::KeyNotFound);
         }
         Ok(())
     }
 
-    fn compares_hold(&self, compares: &[Compare]) -> bool {
-        compares.iter().all(|compare| self.compare_holds(compare))
+    fn compares_hold(&self, compares: &[Compare]) -> Result<bool, HistoryError> {
+        for compare in compares {
+            if !self.compare_holds(compare)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    fn compare_holds(&self, compare: &Compare) -> bool {
-        let histories = self.index.range(&compare.range);
-        let mut records = histories.filter_map(|(_, history)| history.latest()).peekable();
-        if records.peek().is_none() {
+    /// Values are looked at only where a value is compared: all else is in the index.
+    fn compare_holds(&self, compare: &Compare) -> Result<bool, HistoryError> {
+        let histories = self.index.range(&compare.range, None).map(|(_, history)| history);
+        let mut live = histories.filter(|history| history.is_live()).peekable();
+        if live.peek().is_none() {
             // No value is not an empty value, so not even "not equal" holds of it.
-            return !matches!(compare.target, CompareTarget::Value(_))
-                && record_satisfies(compare, &KeyValue::default());
+            let missing = (Revision(0), &Numbers::default());
+            return Ok(numbers_order(&compare.target, missing)
+                .is_some_and(|ordering| satisfies(compare.result, ordering)));
         }
-        records.all(|record| record_satisfies(compare, record))
+        for history in live {
+            let numbers = history.live().map(|numbers| (history.latest().id.main, numbers));
+            let ordering = match (&compare.target, numbers) {
+                (CompareTarget::Value(value), _) => {
+                    self.latest_of(history)?.value.as_slice().cmp(value)
+                }
+                (target, numbers) => numbers
+                    .and_then(|numbers| numbers_order(target, numbers))
+                    .expect("a key that is there has every number"),
+            };
+            if !satisfies(compare.result, ordering) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-fn record_satisfies(compare: &Compare, record: &KeyValue) -> bool {
-    let ordering = match &compare.target {
-        CompareTarget::Version(version) => record.version.cmp(version),
-        CompareTarget::Create(revision) => record.create_revision.cmp(revision),
-        CompareTarget::Mod(revision) => record.mod_revision.cmp(revision),
-        CompareTarget::Value(value) => record.value.cmp(value),
-        CompareTarget::Lease(lease) => record.lease.cmp(lease),
-    };
-    match compare.result {
+/// How a key's number compares with the target's, if that is a number. The first of the pair is
+/// when the key was last put.
+fn numbers_order(
+    target: &CompareTarget,
+    (mod_revision, numbers): (Revision, &Numbers),
+) -> Option<Ordering> {
+    match target {
+        CompareTarget::Version(version) => Some(numbers.version.cmp(version)),
+        CompareTarget::Create(revision) => Some(numbers.create_revision.cmp(revision)),
+        CompareTarget::Mod(revision) => Some(mod_revision.cmp(revision)),
+        CompareTarget::Lease(lease) => Some(numbers.lease.cmp(lease)),
+        CompareTarget::Value(_) => None,
+    }
+}
+
+fn satisfies(result: CompareResult, ordering: Ordering) -> bool {
+    match result {
         CompareResult::Equal => ordering == Ordering::Equal,
         CompareResult::Greater => ordering == Ordering::Greater,
         CompareResult::Less => ordering == Ordering::Less,
@@ -160,30 +192,36 @@ fn record_satisfies(compare: &Compare, record: &KeyValue) -> bool {
 
 impl Writer<'_> {
     /// Carries a transaction out on the path that was planned for it.
-    pub(crate) fn transaction(&mut self, request: &TxnRequest, path: &Path) -> TxnResponse {
+    pub(crate) fn transaction(
+        &mut self,
+        request: &TxnRequest,
+        path: &Path,
+    ) -> Result<TxnResponse, HistoryError> {
         let mut path = path.succeeded.iter().copied();
-        let response = self.execute(request, &mut path);
+        let response = self.execute(request, &mut path)?;
         assert!(path.next().is_none(), "the whole path was taken");
-        TxnResponse { revision: self.now(), ..response }
+        Ok(TxnResponse { revision: self.now(), ..response })
     }
 
     fn execute(
         &mut self,
         request: &TxnRequest,
         path: &mut impl Iterator<Item = bool>,
-    ) -> TxnResponse {
+    ) -> Result<TxnResponse, HistoryError> {
         let succeeded = path.next().expect("each transaction on the path was planned");
         let operations = request.branch(succeeded).iter();
         let responses = operations
-            .map(|operation| match operation {
-                RequestOp::Range(range) => ResponseOp::Range(self.range(range)),
-                RequestOp::Put(put) => ResponseOp::Put(self.put(put)),
-                RequestOp::DeleteRange(delete) => {
-                    ResponseOp::DeleteRange(self.delete_range(delete))
-                }
-                RequestOp::Txn(inner) => ResponseOp::Txn(self.execute(inner, path)),
+            .map(|operation| {
+                Ok(match operation {
+                    RequestOp::Range(range) => ResponseOp::Range(self.range(range)?),
+                    RequestOp::Put(put) => ResponseOp::Put(self.put(put)?),
+                    RequestOp::DeleteRange(delete) => {
+                        ResponseOp::DeleteRange(self.delete_range(delete)?)
+                    }
+                    RequestOp::Txn(inner) => ResponseOp::Txn(self.execute(inner, path)?),
+                })
             })
-            .collect();
-        TxnResponse { revision: Revision(0), succeeded, responses }
+            .collect::<Result<_, HistoryError>>()?;
+        Ok(TxnResponse { revision: Revision(0), succeeded, responses })
     }
 }

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use quorate_kv::{Kv, KvConfig, KvError};
+use quorate_kv::{History, HistoryError, Kv, KvConfig, KvError, MemoryHistory};
 use quorate_raft::{LogIndex, NodeId, RequestId};
 use quorate_replica::StateMachine;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::runtime::{CommandError, HostedMachine};
 #[derive(Debug)]
 pub struct KvMachine {
     kv: Kv,
+    /// Where the store's records are: every command is followed by a flush.
+    history: Arc<MemoryHistory>,
     members: BTreeMap<NodeId, MemberAttributes>,
     members_digest: u32,
 }
@@ -96,7 +99,23 @@ impl Command {
 impl KvMachine {
     /// An empty one.
     pub fn new(config: KvConfig) -> Self {
-        Self { kv: Kv::new(config), members: BTreeMap::new(), members_digest: 0 }
+        let history = Arc::new(MemoryHistory::default());
+        let kv = Kv::new(config, Arc::clone(&history) as Arc<dyn History>);
+        Self { kv, history, members: BTreeMap::new(), members_digest: 0 }
+    }
+
+    /// What the store's records weigh, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.history.size_bytes()
+    }
+
+    fn apply_to_kv(
+        &mut self,
+        command: &quorate_kv::Command,
+    ) -> Result<quorate_kv::Applied, HistoryError> {
+        let applied = self.kv.apply(command)?;
+        self.history.flush(&mut self.kv);
+        Ok(applied)
     }
 
     /// The store.
@@ -141,7 +160,10 @@ impl HostedMachine for KvMachine {
         command: &[u8],
     ) -> Result<Self::Response, CommandError> {
         Ok(match Command::decode(command)? {
-            Command::Kv(command) => self.kv.apply(&command).result.map(Applied::Kv),
+            Command::Kv(command) => {
+                let applied = self.apply_to_kv(&command);
+                applied.expect("memory has what it was given").result.map(Applied::Kv)
+            }
             Command::PublishMember(attributes) => {
                 self.members_digest = crc32c::crc32c_append(self.members_digest, command);
                 self.members.insert(NodeId(attributes.member_id), attributes);

@@ -5,8 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use quorate_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyRange, KeyValue, Kv,
-    KvConfig, PutRequest, RangeRequest, RequestOp, Response, ResponseOp, TxnRequest,
+    Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, History, KeyRange,
+    KeyValue, Kv, KvConfig, MemoryHistory, PutRequest, RangeRequest, RequestOp, Response,
+    ResponseOp, TxnRequest,
 };
 use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
@@ -57,6 +58,8 @@ pub struct KvAnswer {
 #[derive(Debug)]
 pub struct KvMachine {
     kv: Kv,
+    /// Where its records are: every command is followed by a flush.
+    history: Arc<MemoryHistory>,
 }
 
 /// What the store should hold.
@@ -127,7 +130,11 @@ impl Workload for KvWorkload {
     type Model = KvModel;
 
     fn machine(&self) -> KvMachine {
-        KvMachine { kv: Kv::new(KvConfig::default()) }
+        let history = Arc::new(MemoryHistory::default());
+        KvMachine {
+            kv: Kv::new(KvConfig::default(), Arc::clone(&history) as Arc<dyn History>),
+            history,
+        }
     }
 
     fn draw(&mut self, rng: &mut Rng) -> KvOperation {
@@ -229,7 +236,9 @@ impl StateMachine for KvMachine {
     fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<KvAnswer, Infallible> {
         let refused = KvAnswer { refused: true, ..KvAnswer::default() };
         let Ok(command) = Command::decode(command) else { return Ok(refused) };
-        let Ok(response) = self.kv.apply(&command).result else { return Ok(refused) };
+        let applied = self.kv.apply(&command).expect("memory has what it was given");
+        self.history.flush(&mut self.kv);
+        let Ok(response) = applied.result else { return Ok(refused) };
         let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
         match response {
             Response::Put(put) => answer.revision = put.revision.0,

@@ -5,6 +5,7 @@
 //! checksum u32, of the row's number u64 and of what follows
 //! format u32 (1) | cluster u64 | member u64 | index u64 | term u64
 //! revision i64 | compact revision i64 | compacted before: main i64, sub u32 | digest u64
+//! | checkpoint min i64
 //! tally of all records: count u64, bytes u64, sum u64
 //! system rows: count u32, checksum u32
 //! marks: count u32 | (revision i64 | tally of the records after it) ...
@@ -141,6 +142,7 @@ pub(crate) fn encode_state(state: &KvState, out: &mut Vec<u8>) {
     out.extend_from_slice(&state.compacted_before.main.0.to_le_bytes());
     out.extend_from_slice(&state.compacted_before.sub.to_le_bytes());
     out.extend_from_slice(&state.digest.to_le_bytes());
+    out.extend_from_slice(&state.checkpoint_min.0.to_le_bytes());
 }
 
 pub(crate) fn decode_state(decoder: &mut Decoder<'_>) -> Result<KvState, Damage> {
@@ -149,5 +151,6 @@ pub(crate) fn decode_state(decoder: &mut Decoder<'_>) -> Result<KvState, Damage>
         compact_revision: Revision(decoder.i64()?),
         compacted_before: RecordId { main: Revision(decoder.i64()?), sub: decoder.u32()? },
         digest: decoder.u64()?,
+        checkpoint_min: Revision(decoder.i64()?),
     })
 }

@@ -83,6 +83,7 @@ mod tests {
             compact_revision: Revision(3),
             compacted_before: id(4, 0),
             digest: 0,
+            checkpoint_min: Revision(0),
         };
         let mut sequence = Sequence::new(&state, from, Revision(through));
         for (main, sub, ends) in ids {

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::{COMMAND_VERSION, tag};
+use crate::codec::{Malformed, Reader};
 use crate::config::TXN_DEPTH_MAX;
 use crate::request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
@@ -56,7 +57,7 @@ impl Command {
     /// # Errors
     /// Says what is not understood. A command that is understood may still be refused when applied.
     pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let version = reader.byte()?;
         if version == 0 || version > COMMAND_VERSION {
             return Err(DecodeError::UnknownVersion { version });
@@ -75,9 +76,13 @@ impl Command {
     }
 }
 
-/// What is left of the bytes.
-struct Reader<'a> {
-    rest: &'a [u8],
+impl From<Malformed> for DecodeError {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Truncated { needed } => DecodeError::Truncated { needed },
+            Malformed::NumberTooLong => DecodeError::NumberTooLong,
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -206,43 +211,5 @@ impl Reader<'_> {
             return Err(DecodeError::UnknownTag { what: "flags", tag: bits });
         }
         Ok(std::array::from_fn(|index| bits >> index & 1 == 1))
-    }
-
-    fn number(&mut self) -> Result<i64, DecodeError> {
-        let zigzag = self.varint()?;
-        Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
-    }
-
-    fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                return Err(DecodeError::NumberTooLong);
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::NumberTooLong)
-    }
-
-    fn byte(&mut self) -> Result<u8, DecodeError> {
-        let (byte, rest) = self.rest.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
-        self.rest = rest;
-        Ok(*byte)
-    }
-
-    /// The next `length` bytes, which are checked to be there before anything is made of them.
-    fn take(&mut self, length: u64) -> Result<&[u8], DecodeError> {
-        let there =
-            usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
-        let Some((taken, rest)) = there else {
-            return Err(DecodeError::Truncated { needed: length - self.rest.len() as u64 });
-        };
-        self.rest = rest;
-        Ok(taken)
     }
 }

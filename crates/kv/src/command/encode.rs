@@ -1,6 +1,7 @@
 //! From commands to bytes.
 
 use super::{COMMAND_VERSION, tag};
+use crate::codec::{write_bytes as bytes, write_number as number, write_varint as varint};
 use crate::request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
     KeyRange, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TxnRequest,
@@ -115,11 +116,6 @@ fn list<T>(buffer: &mut Vec<u8>, items: &[T], encode: fn(&mut Vec<u8>, &T)) {
     }
 }
 
-fn bytes(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    varint(buffer, bytes.len() as u64);
-    buffer.extend_from_slice(bytes);
-}
-
 fn flags(buffer: &mut Vec<u8>, flags: &[bool]) {
     let bits = flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag));
     buffer.push(bits);
@@ -128,17 +124,4 @@ fn flags(buffer: &mut Vec<u8>, flags: &[bool]) {
 fn tagged_number(buffer: &mut Vec<u8>, tag: u8, value: i64) {
     buffer.push(tag);
     number(buffer, value);
-}
-
-/// Zigzag: 0, -1, 1, -2 ... become 0, 1, 2, 3 ..., so that small negative numbers stay short.
-fn number(buffer: &mut Vec<u8>, value: i64) {
-    varint(buffer, ((value << 1) ^ (value >> 63)).cast_unsigned());
-}
-
-fn varint(buffer: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        buffer.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    buffer.push(value.to_le_bytes()[0]);
 }

@@ -1,17 +1,17 @@
 //! The digest tells members apart exactly when they have done different things.
 
 use proptest::prelude::*;
-use quorate_kv::{Command, Kv, KvConfig, KvEvent, PutRequest, RequestOp, Revision, TxnRequest};
+use quorate_kv::{Command, KvEvent, PutRequest, RequestOp, Revision, TxnRequest};
 
-use crate::strategies;
+use crate::{new_kv, strategies};
 
 /// The digest after some commands, with all that they changed.
 fn history(commands: &[Command]) -> (u64, Vec<(Vec<KvEvent>, Revision)>) {
-    let mut kv = Kv::new(KvConfig::default());
+    let mut kv = new_kv();
     let mut changes = Vec::new();
     for command in commands {
         let compacted_before = kv.compact_revision();
-        let applied = kv.apply(command);
+        let applied = kv.apply(command).unwrap();
         if !applied.events.is_empty() || kv.compact_revision() != compacted_before {
             changes.push((applied.events, kv.compact_revision()));
         }

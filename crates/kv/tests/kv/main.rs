@@ -1,5 +1,9 @@
 //! The store's tests, one binary.
 
+use std::sync::Arc;
+
+use quorate_kv::{Kv, KvConfig, MemoryHistory};
+
 /// The digest against what was done.
 mod digest;
 /// Commands as bytes: round trips, refusals, arbitrary bytes.
@@ -12,3 +16,8 @@ mod model;
 mod scripts;
 /// Commands for the others, most of them random.
 mod strategies;
+
+/// A store that is never flushed.
+fn new_kv() -> Kv {
+    Kv::new(KvConfig::default(), Arc::new(MemoryHistory::default()))
+}

@@ -45,6 +45,7 @@ fn state(revision: i64, compact_revision: i64) -> KvState {
         compact_revision: Revision(compact_revision),
         compacted_before: RecordId::first_of(Revision(compact_revision.max(0))),
         digest: revision.cast_unsigned(),
+        checkpoint_min: Revision(0),
     }
 }
 

@@ -82,6 +82,16 @@ fn kv_code_and_text(error: KvError) -> (Code, &'static str) {
     }
 }
 
+/// A record that cannot be read stops the member; whoever asked for it learns only that.
+impl From<quorate_kv::ReadError> for ApiError {
+    fn from(error: quorate_kv::ReadError) -> Self {
+        match error {
+            quorate_kv::ReadError::Refused(error) => Self::Kv(error),
+            _ => Self::Stopped,
+        }
+    }
+}
+
 impl From<KvError> for ApiError {
     fn from(error: KvError) -> Self {
         Self::Kv(error)

@@ -43,7 +43,7 @@ impl Maintenance for MaintenanceService {
         &self,
         _request: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusResponse>, Status> {
-        let read = |machine: &KvMachine| (machine.kv().revision(), machine.kv().size_bytes());
+        let read = |machine: &KvMachine| (machine.kv().revision(), machine.size_bytes());
         let (revision, size_bytes) = self.gate.read(true, read).await?;
         let size_bytes = i64::try_from(size_bytes).unwrap_or(i64::MAX).max(DB_SIZE_BYTES_MIN);
         let status = self.gate.status();
