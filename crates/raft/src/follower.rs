@@ -39,24 +39,18 @@ impl Node {
         if !self.is_well_formed(previous, &entries) || !self.hear_leader(from) {
             return;
         }
-        let snapshot = self.log.snapshot().last.index;
-        let result = if previous.index < snapshot {
-            // A late copy from before our snapshot, all of which is committed: that matches.
-            AppendResult::Accepted { matched: snapshot }
-        } else {
-            match self.log.append_from_leader(previous, entries) {
-                Err(fault) => return self.fail(fault),
-                Ok(Appended::Missing) => {
-                    let hint = self.log.match_hint(previous);
-                    AppendResult::Rejected { previous, hint }
+        let result = match self.log.append_from_leader(previous, entries) {
+            Err(fault) => return self.fail(fault),
+            Ok(Appended::Missing) => {
+                let hint = self.log.match_hint(previous);
+                AppendResult::Rejected { previous, hint }
+            }
+            Ok(Appended::Matched { matched, new_from }) => {
+                if let Some(from) = new_from {
+                    self.durability.entries_changed(from);
                 }
-                Ok(Appended::Matched { matched, new_from }) => {
-                    if let Some(from) = new_from {
-                        self.durability.entries_changed(from);
-                    }
-                    self.log.commit_to(commit.min(matched));
-                    AppendResult::Accepted { matched }
-                }
+                self.log.commit_to(commit.min(matched));
+                AppendResult::Accepted { matched }
             }
         };
         let response = Message::AppendResponse { sequence, result };

@@ -165,6 +165,7 @@ impl Log {
         previous: EntryId,
         entries: Vec<Entry>,
     ) -> Result<Appended, Fault> {
+        let (previous, entries) = self.after_snapshot(previous, entries)?;
         if !self.contains(previous) {
             return Ok(Appended::Missing);
         }
@@ -181,6 +182,28 @@ impl Log {
         self.truncate_from(first_new.index);
         self.append(entries.into_iter().skip(new));
         Ok(Appended::Matched { matched, new_from: Some(first_new.index) })
+    }
+
+    /// A request from before our snapshot, be it a late copy or the work of a leader that does not
+    /// know of it yet. Everything up to the snapshot is committed, so a leader has it as we do: what
+    /// the request says up to there matches, and what it says beyond follows the snapshot.
+    fn after_snapshot(
+        &self,
+        previous: EntryId,
+        mut entries: Vec<Entry>,
+    ) -> Result<(EntryId, Vec<Entry>), Fault> {
+        let ours = self.snapshot.last;
+        if previous.index >= ours.index {
+            return Ok((previous, entries));
+        }
+        let beyond = entries.partition_point(|entry| entry.id.index <= ours.index);
+        let after = entries.split_off(beyond);
+        match entries.last().map(|entry| entry.id) {
+            Some(theirs) if theirs.index == ours.index && theirs != ours => {
+                Err(Fault::CommittedEntryConflict { ours, theirs })
+            }
+            _ => Ok((ours, after)),
+        }
     }
 
     fn truncate_from(&mut self, index: LogIndex) {
@@ -344,5 +367,72 @@ impl Log {
         self.memory_bytes = 0;
         (self.last, self.commit, self.handed_out) = (index, index, index);
         self.truncations += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::NodeId;
+
+    fn configuration(voters: u64) -> Configuration {
+        Configuration::of_voters((1..=voters).map(NodeId))
+    }
+
+    /// A log of five entries of term 1, of which the second and the fourth are configurations of
+    /// two and of four voters; one before them has three.
+    fn log() -> Log {
+        let snapshot = SnapshotMeta { last: EntryId::default(), configuration: configuration(3) };
+        let mut log = Log::new(Recovered { snapshot, ..Recovered::default() }).unwrap();
+        log.append((1..=5).map(|index| {
+            let payload = match index {
+                2 | 4 => Payload::Configuration(configuration(index)),
+                _ => Payload::Empty,
+            };
+            Entry { id: EntryId::new(1, index), payload }
+        }));
+        log
+    }
+
+    fn voters_at(log: &Log, index: u64) -> Option<usize> {
+        log.snapshot_at(LogIndex(index)).map(|meta| meta.configuration.voters.len())
+    }
+
+    /// matrixone #23281: a snapshot taken just after a change of members has to contain it.
+    #[test]
+    fn a_snapshot_says_which_configuration_was_in_force_at_its_end() {
+        let log = log();
+        let voters: Vec<_> = (0..=6).map(|index| voters_at(&log, index)).collect();
+        assert_eq!(voters, [Some(3), Some(3), Some(2), Some(2), Some(4), Some(4), None]);
+    }
+
+    /// openraft #1808: after two compactions the configuration must still be derivable.
+    #[test]
+    fn configurations_outlive_compactions() {
+        let mut log = log();
+        log.commit_to(LogIndex(5));
+        log.hand_out(&log.unsaved(LogIndex(1)));
+        log.applied_to(LogIndex(5));
+        assert!(log.compact(LogIndex(3)));
+        assert_eq!(log.snapshot().configuration, configuration(2));
+        assert_eq!((voters_at(&log, 2), voters_at(&log, 3)), (None, Some(2)));
+        assert!(log.compact(LogIndex(5)));
+        assert!(!log.compact(LogIndex(4)), "that is gone already");
+        assert_eq!(log.snapshot().configuration, configuration(4));
+        assert_eq!(log.configuration(), &configuration(4));
+    }
+
+    /// openraft 447dc11c: a configuration in the log that looks newer than the snapshot's was never
+    /// committed, or the snapshot would contain it.
+    #[test]
+    fn a_snapshot_from_the_leader_brings_its_configuration() {
+        let mut log = log();
+        let last = EntryId::new(2, 9);
+        log.restore(SnapshotMeta { last, configuration: configuration(5) });
+        assert_eq!(log.configuration(), &configuration(5));
+        assert_eq!(log.last_id(), last);
+        assert!(log.is_installing());
+        log.applied_to(LogIndex(9));
+        assert!(!log.is_installing());
     }
 }

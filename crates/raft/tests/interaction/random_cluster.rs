@@ -3,7 +3,7 @@
 //! everything heals, and the members must come to agree.
 
 use proptest::prelude::*;
-use quorate_raft::{Config, LogIndex, NodeId, Role};
+use quorate_raft::{Config, HandOut, LogIndex, NodeId, Role};
 
 use crate::cluster::{Cluster, Manual};
 
@@ -16,6 +16,8 @@ enum Step {
     DeliverAll,
     Advance(u64),
     Persist(u64, usize),
+    Apply(u64),
+    HandOut(u64, HandOut),
     Campaign(u64),
     Propose(u64),
     Read(u64),
@@ -37,17 +39,23 @@ fn step(nodes: u64) -> impl Strategy<Value = Step> {
         8 => Just(Step::DeliverAll),
         8 => (1u64..800).prop_map(Step::Advance),
         16 => (id(), 1usize..4).prop_map(|(id, count)| Step::Persist(id, count)),
+        12 => id().prop_map(Step::Apply),
+        2 => (id(), hand_out()).prop_map(|(id, which)| Step::HandOut(id, which)),
         3 => id().prop_map(Step::Campaign),
         10 => id().prop_map(Step::Propose),
         5 => id().prop_map(Step::Read),
         1 => (id(), id()).prop_map(|(id, to)| Step::Transfer(id, to)),
-        1 => id().prop_map(Step::Compact),
+        2 => id().prop_map(Step::Compact),
         1 => (id(), id()).prop_map(|(id, peer)| Step::Unreachable(id, peer)),
         2 => id().prop_map(Step::Crash),
         4 => id().prop_map(Step::Restart),
         1 => (id(), id()).prop_map(|(from, to)| Step::Cut(from, to)),
         1 => Just(Step::Heal),
     ]
+}
+
+fn hand_out() -> impl Strategy<Value = HandOut> {
+    prop_oneof![Just(HandOut::Committed), Just(HandOut::Durable), Just(HandOut::Nothing)]
 }
 
 fn is_up(cluster: &Cluster, id: u64) -> bool {
@@ -88,6 +96,10 @@ fn take(cluster: &mut Cluster, step: &Step, asked: &mut u64) {
                 cluster.persist_one(NodeId(id));
             }
         }
+        Step::Apply(id) if is_up(cluster, id) => cluster.apply(NodeId(id)),
+        Step::HandOut(id, which) => {
+            cluster.with(NodeId(id), |node| node.set_hand_out(which));
+        }
         Step::Propose(id) if is_up(cluster, id) => {
             *asked += 1;
             cluster.propose(NodeId(id), &[asked.to_string()]);
@@ -100,7 +112,8 @@ fn take(cluster: &mut Cluster, step: &Step, asked: &mut u64) {
             cluster.compact(NodeId(id), LogIndex(u64::MAX));
         }
         Step::Crash(id) => cluster.crash(NodeId(id)),
-        Step::Persist(..) | Step::Propose(_) | Step::Read(_) | Step::Compact(_) => {}
+        Step::Persist(..) | Step::Apply(_) => {}
+        Step::Propose(_) | Step::Read(_) | Step::Compact(_) => {}
     }
 }
 
@@ -123,6 +136,8 @@ fn recover(cluster: &mut Cluster) {
             cluster.restart(id);
         }
         while cluster.persist_one(id) {}
+        cluster.apply(id);
+        cluster.with(id, |node| node.set_hand_out(HandOut::Committed));
     }
     cluster.advance(15_000, true);
     cluster.output.clear();
@@ -151,7 +166,7 @@ proptest! {
         safeguards in any::<bool>(),
         steps in proptest::collection::vec(step(5), 1..200),
     ) {
-        let manual = Manual { persist: true, ..Manual::default() };
+        let manual = Manual { persist: true, apply: true, ..Manual::default() };
         let mut cluster = Cluster::new(nodes, manual, |id| config(id, safeguards));
         let mut asked = 0;
         for step in &steps {
@@ -174,6 +189,8 @@ fn within(step: &Step, nodes: u64) -> Step {
     let id = |id: u64| (id - 1) % nodes + 1;
     match *step {
         Step::Persist(node, count) => Step::Persist(id(node), count),
+        Step::Apply(node) => Step::Apply(id(node)),
+        Step::HandOut(node, which) => Step::HandOut(id(node), which),
         Step::Campaign(node) => Step::Campaign(id(node)),
         Step::Propose(node) => Step::Propose(id(node)),
         Step::Read(node) => Step::Read(id(node)),

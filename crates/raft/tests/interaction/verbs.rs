@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use goldenscript::Context;
 use quorate_raft::{
-    Config, ElectionTimeout, Entry, EntryId, Envelope, GroupId, HardState, LogIndex, Message,
-    NodeId, Payload, Term,
+    Config, ElectionTimeout, Entry, EntryId, Envelope, GroupId, HandOut, HardState, LogIndex,
+    Message, NodeId, Payload, Term,
 };
 
 use crate::cluster::{Cluster, Manual};
@@ -140,6 +140,12 @@ pub(crate) enum Verb {
     Transfer { node: u64, to: u64 },
     /// Hands leadership to whoever is best.
     HandOver { node: u64 },
+    /// From now on a member hands out `committed`, `durable` or `no` entries to be applied.
+    HandOut { node: u64, which: String },
+    /// From now on a member refuses proposals as overload, or no longer.
+    Overload { node: u64, is: Switch },
+    /// Reports that the receiver of a snapshot takes it in still.
+    SnapshotAdvanced { node: u64, to: u64 },
     /// Forgets the log up to an index.
     Compact { node: u64, index: u64 },
     /// Reports that a peer cannot be reached.
@@ -326,6 +332,21 @@ impl Script {
                 node.hand_over();
             }),
             Verb::Compact { node, index } => cluster.compact(NodeId(*node), LogIndex(*index)),
+            Verb::HandOut { node, which } => {
+                let hand_out = match which.as_str() {
+                    "committed" => HandOut::Committed,
+                    "durable" => HandOut::Durable,
+                    "no" => HandOut::Nothing,
+                    _ => return Err("committed, durable or no".into()),
+                };
+                cluster.with(NodeId(*node), |node| node.set_hand_out(hand_out));
+            }
+            Verb::Overload { node, is } => {
+                cluster.with(NodeId(*node), |node| node.set_overloaded(*is == Switch::On));
+            }
+            Verb::SnapshotAdvanced { node, to } => {
+                cluster.with(NodeId(*node), |node| node.snapshot_advanced(NodeId(*to)));
+            }
             Verb::Unreachable { node, peer } => {
                 cluster.with(NodeId(*node), |node| node.peer_unreachable(NodeId(*peer)));
             }
