@@ -137,6 +137,10 @@ impl CheckpointReader {
         Ok(reader)
     }
 
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.length
+    }
+
     pub(crate) fn next(&mut self) -> Result<Next, StoreError> {
         let part = Part::Block(self.blocks);
         let header = self.take(BLOCK_HEADER_BYTES, part)?;

@@ -11,6 +11,7 @@
 //!
 //! The numbers are 16 hexadecimal digits. A file has its name only once it is whole and synced.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -238,6 +239,12 @@ impl Listing {
 fn hexadecimal(text: &str) -> Option<u64> {
     let number = u64::from_str_radix(text, 16).ok()?;
     (format!("{number:016x}") == text).then_some(number)
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("root", &self.root).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

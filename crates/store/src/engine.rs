@@ -1,15 +1,16 @@
 //! The tree of rows in a file: a thin shell around redb that keeps its surprises inside.
 //!
-//! redb is copy-on-write, so a crash leaves the last commit whole. It trusts the bytes it wrote,
-//! though: a damaged page may make it panic or answer wrongly. So every call is made behind
-//! `catch_unwind`, each row has a checksum of ours, keys are checked to rise in every walk, and
-//! what should be there is counted (`tally.rs`). After a failed write or a panic the engine is not
-//! used again.
+//! redb is copy-on-write, so a crash leaves the last commit whole. It trusts what it reads, though:
+//! so every block is verified before it sees it (`pages.rs`). And should it be wrong itself, then
+//! each row has a checksum, keys are checked to rise in every walk, what should be there is counted
+//! (`tally.rs`), and a panic of its ends the store and not the process. After a failed write or a
+//! panic the engine is not used again.
 //!
 //! What we do without, because redb's history of bugs is there or because the format would grow:
 //! savepoints, renamed tables, commits that are not durable, more types than bytes.
 
 mod backend;
+mod pages;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -23,7 +24,7 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::error::{Damage, Part, StoreError};
 use crate::record::{Key, id_of};
-use backend::Backend;
+use backend::{Backend, Failure};
 
 const RECORDS: TableDefinition<'static, &'static Key, &'static [u8]> =
     TableDefinition::new("records");
@@ -92,7 +93,7 @@ impl Engine {
             stopped: OnceLock::new(),
             damage: Mutex::new(None),
         };
-        if !make && backend.length()? == 0 {
+        if !make && backend.file_bytes()? == 0 {
             return Err(engine.corrupt(Part::File, Damage::Short));
         }
         let database = engine.guarded(|| {
@@ -110,7 +111,7 @@ impl Engine {
 
     /// The file's length in bytes. Parts of it may be holes.
     pub(crate) fn length(&self) -> Result<u64, StoreError> {
-        Ok(self.backend.length()?)
+        Ok(self.backend.file_bytes()?)
     }
 
     /// Why the engine stopped; else the last damage that was met.
@@ -192,7 +193,8 @@ impl Engine {
     /// cannot have been what it wrote, for nothing else of what it refuses is asked of it.
     fn explained(&self, error: redb::Error) -> StoreError {
         match self.backend.failure() {
-            Some(failure) => StoreError::Disk(failure),
+            Some(Failure::Disk(error)) => StoreError::Disk(error),
+            Some(Failure::Damage(part, damage)) => self.corrupt(part, damage),
             None => self.corrupt(Part::File, Damage::Engine(Arc::new(error))),
         }
     }
@@ -200,8 +202,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Closing writes the header, and can meet what any other call can. There is nobody to tell:
-        // every commit was durable, and the next to open the file looks for itself.
+        // Closing would make one more commit, to tidy up. Every commit of ours was durable, and what
+        // a start makes of a store that was closed should be what it makes of one that was killed.
+        self.backend.latch();
         let database = self.database.take();
         let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
     }
@@ -211,15 +214,15 @@ impl Tables<'_> {
     /// Adds a record, which must not be there.
     pub(crate) fn insert(&mut self, key: &Key, row: &[u8]) -> Result<(), Fault> {
         if self.records.insert(key, row)?.is_some() {
-            return Err(self.misplaced(key, Damage::Misplaced));
+            let part = id_of(key).map_or(Part::File, Part::Record);
+            return Err(Fault::Store(self.engine.corrupt(part, Damage::Misplaced)));
         }
         Ok(())
     }
 
-    /// Removes a record, which must be there; answers the bytes of its row.
-    pub(crate) fn remove(&mut self, key: &Key) -> Result<usize, Fault> {
-        let bytes = self.records.remove(key)?.map(|row| row.value().len());
-        bytes.ok_or_else(|| self.misplaced(key, Damage::Missing))
+    /// Removes a record, if it is there; answers the bytes of its row.
+    pub(crate) fn remove(&mut self, key: &Key) -> Result<Option<usize>, Fault> {
+        Ok(self.records.remove(key)?.map(|row| row.value().len()))
     }
 
     /// Writes a system row in place of what is there.
@@ -232,11 +235,6 @@ impl Tables<'_> {
     pub(crate) fn remove_system(&mut self, number: u64) -> Result<(), Fault> {
         self.system.remove(number)?;
         Ok(())
-    }
-
-    fn misplaced(&self, key: &Key, damage: Damage) -> Fault {
-        let part = id_of(key).map_or(Part::File, Part::Record);
-        Fault::Store(self.engine.corrupt(part, damage))
     }
 }
 

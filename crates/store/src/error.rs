@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_disk::DiskError;
-use quorate_kv::{DecodeError, HistoryError, RecordId};
+use quorate_kv::{LoadError, RecordId};
 
 /// Why a store could not be opened, read or written, or a snapshot not be taken over.
 ///
@@ -140,15 +140,7 @@ pub enum StoreError {
         /// The file.
         file: PathBuf,
         /// Why not.
-        source: DecodeError,
-    },
-    /// While the index was being built, its records could not be read back.
-    #[error("{}: {source}", file.display())]
-    History {
-        /// The records file.
-        file: PathBuf,
-        /// What is wrong.
-        source: HistoryError,
+        source: LoadError,
     },
     /// A chunk of a snapshot is not the one that must come next.
     #[error("chunk {found} of a snapshot came where {expected} was due")]
@@ -194,6 +186,8 @@ pub enum StoreError {
 pub enum Part {
     /// The file as a whole.
     File,
+    /// A page of the records file, counted from 0.
+    Page(u64),
     /// A record.
     Record(RecordId),
     /// The row that says how far the store is.
@@ -275,6 +269,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File => f.write_str("the file"),
+            Self::Page(number) => write!(f, "page {number}"),
             Self::Record(id) => write!(f, "record {id}"),
             Self::Position => f.write_str("the position"),
             Self::System(number) => write!(f, "system row {number}"),

@@ -11,6 +11,7 @@
 //!
 //! kind 1   the announcement: cluster u64 | member u64
 //!          | revision i64 | compact revision i64 | compacted before: main i64, sub u32 | digest u64
+//!          | checkpoint min i64
 //!          | records: count u64, bytes u64, sum u64
 //!          | system rows: count u32 | (number u64 | bytes u32 | content) ...
 //!          | configuration, to the end
@@ -23,5 +24,7 @@
 
 mod chunk;
 mod reader;
+mod writer;
 
 pub use reader::{SnapshotChunk, SnapshotReader};
+pub use writer::SnapshotWriter;

@@ -27,8 +27,10 @@ use crate::tally::Tally;
 /// - After a failed write nothing is written.
 pub struct Store {
     engine: Arc<Engine>,
-    /// What the last batch has left, for the next one to go on from. Held while one is written.
-    written: Mutex<Written>,
+    /// What the last batch has left. Held for moments, so that nobody waits for a batch here.
+    written: Mutex<Arc<Written>>,
+    /// Held while a batch is written: they come one at a time.
+    writing: Mutex<()>,
 }
 
 /// What the file holds, but for the records.
@@ -70,20 +72,25 @@ impl Batch {
 }
 
 impl Store {
-    /// A store on an engine that has none, at this position and without records.
-    pub(crate) fn make(
+    /// A store on an engine that has none yet. It is one once `write_first` was called.
+    pub(crate) fn prepare(
         engine: Arc<Engine>,
         row: PositionRow,
         system: BTreeMap<u64, Vec<u8>>,
-    ) -> Result<Arc<Self>, StoreError> {
-        let written = Written { row, system };
-        engine.commit(Commit::Quick, |tables| {
+    ) -> Arc<Self> {
+        Arc::new(Self::with(engine, Written { row, system }))
+    }
+
+    /// Writes the position and the system rows that the store was prepared with: from here on the
+    /// file is a store.
+    pub(crate) fn write_first(&self) -> Result<(), StoreError> {
+        let written = self.written();
+        self.engine.commit(Commit::Quick, |tables| {
             for (number, row) in &written.system {
                 tables.set_system(*number, row)?;
             }
             tables.set_system(POSITION_ROW, &written.row.encode())
-        })?;
-        Ok(Arc::new(Self { engine, written: Mutex::new(written) }))
+        })
     }
 
     /// The store on an engine, if it is whose it should be.
@@ -98,7 +105,7 @@ impl Store {
             let (expected, found) = (identity.member, found.member);
             return Err(StoreError::ForeignMember { file, expected, found });
         }
-        Ok(Arc::new(Self { engine, written: Mutex::new(written) }))
+        Ok(Arc::new(Self::with(engine, written)))
     }
 
     /// How far the store is.
@@ -126,6 +133,11 @@ impl Store {
         self.written().row.records.bytes
     }
 
+    /// What the records after a checkpoint begun at `revision` weigh.
+    pub(crate) fn record_bytes_after(&self, revision: Revision) -> u64 {
+        self.written().row.marks.get(&revision).map_or(0, |tally| tally.bytes)
+    }
+
     /// The length of the file. Where the file system has holes, less may be in use.
     ///
     /// # Errors
@@ -149,21 +161,26 @@ impl Store {
         self.engine.view()
     }
 
-    pub(crate) fn written(&self) -> MutexGuard<'_, Written> {
-        // What panics while it holds the lock is a bug of ours, and has stopped the writing thread;
-        // what the lock guards is replaced whole, after all else has succeeded.
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the file holds, but for the records.
+    pub(crate) fn written(&self) -> Arc<Written> {
+        Arc::clone(&lock(&self.written))
     }
 
-    /// Writes a batch. It is durable when this returns.
-    pub(crate) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut written = self.written();
+    fn with(engine: Arc<Engine>, written: Written) -> Self {
+        Self { engine, written: Mutex::new(Arc::new(written)), writing: Mutex::new(()) }
+    }
+
+    /// Writes a batch. It is durable when this returns. Answers the bytes of its records.
+    pub(crate) fn write(&self, batch: &Batch) -> Result<u64, StoreError> {
+        let _writing = lock(&self.writing);
+        let written = self.written();
         batch.check(&written.row);
-        let next = self.engine.commit(Commit::Quick, |tables| {
-            let mut next = written.clone();
+        let (next, record_bytes) = self.engine.commit(Commit::Quick, |tables| {
+            let mut next = Written::clone(&written);
             next.row.position = batch.position.clone();
             next.set_marks(&batch.marks);
             let mut row = Vec::new();
+            let mut added = Tally::default();
             let records = &batch.flush.records;
             for (place, (id, event)) in records.iter().enumerate() {
                 let ends_revision =
@@ -171,10 +188,13 @@ impl Store {
                 record::encode(*id, event, ends_revision, &mut row);
                 tables.insert(&key_of(*id), &row)?;
                 next.each_tally(*id, |tally| tally.add(*id, row.len()));
+                added.add(*id, row.len());
             }
             for id in &batch.flush.forgotten {
-                let bytes = tables.remove(&key_of(*id))?;
-                next.each_tally(*id, |tally| tally.remove(*id, bytes));
+                // It may have been removed before the last start, which did not know of it.
+                if let Some(bytes) = tables.remove(&key_of(*id))? {
+                    next.each_tally(*id, |tally| tally.remove(*id, bytes));
+                }
             }
             for (number, content) in &batch.system {
                 if content.is_empty() {
@@ -189,10 +209,10 @@ impl Store {
             next.row.state = batch.flush.state;
             next.row.system = SystemSum::of(&next.system);
             tables.set_system(POSITION_ROW, &next.row.encode())?;
-            Ok::<_, Fault>(next)
+            Ok::<_, Fault>((next, added.bytes))
         })?;
-        *written = next;
-        Ok(())
+        *lock(&self.written) = Arc::new(next);
+        Ok(record_bytes)
     }
 
     fn read_records(&self, ids: &[RecordId]) -> Result<Vec<KvEvent>, StoreError> {
@@ -306,6 +326,11 @@ impl Written {
             self.row.marks.entry(*revision).or_default();
         }
     }
+}
+
+/// What these locks guard is whole whoever panicked: it is replaced in one piece, or nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Walks records, decoded, with the bytes of each row.

@@ -5,90 +5,112 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_disk::{DiskError, File};
 
+use super::pages::{PageError, Pages};
+use crate::error::{Damage, Part};
+
 /// The file with its latch. The engine holds one and the store another, to ask what happened.
 #[derive(Clone)]
-pub(crate) struct Backend {
-    file: Arc<dyn File>,
-    /// The first failure of a write or a sync.
-    failed_write: Arc<OnceLock<Arc<DiskError>>>,
-    /// The latest failure of whatever kind.
-    failed: Arc<Mutex<Option<Arc<DiskError>>>>,
+pub(crate) struct Backend(Arc<Shared>);
+
+struct Shared {
+    pages: Pages,
+    /// No write is made any more.
+    latched: AtomicBool,
+    /// What went wrong first.
+    failure: Mutex<Option<Failure>>,
+}
+
+/// What went wrong with the file.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    Disk(Arc<DiskError>),
+    Damage(Part, Damage),
 }
 
 impl Backend {
     pub(crate) fn new(file: Box<dyn File>) -> Self {
-        Self {
-            file: Arc::from(file),
-            failed_write: Arc::new(OnceLock::new()),
-            failed: Arc::new(Mutex::new(None)),
-        }
+        Self(Arc::new(Shared {
+            pages: Pages::new(file),
+            latched: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }))
     }
 
-    /// What the disk said, if it has said anything: the first failed write, else the last failed
-    /// read.
-    pub(crate) fn failure(&self) -> Option<Arc<DiskError>> {
-        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.failed_write.get().cloned().or_else(failed)
+    /// What went wrong first, if anything has.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The file's length.
-    pub(crate) fn length(&self) -> Result<u64, DiskError> {
-        self.file.length()
+    /// The length of the file.
+    pub(crate) fn file_bytes(&self) -> Result<u64, DiskError> {
+        self.0.pages.file_bytes()
     }
 
-    fn noted<T>(&self, result: Result<T, DiskError>) -> io::Result<T> {
+    /// Lets nothing be written from now on.
+    pub(crate) fn latch(&self) {
+        self.0.latched.store(true, Ordering::Release);
+    }
+
+    fn noted<T>(&self, result: Result<T, PageError>) -> io::Result<T> {
         result.map_err(|error| {
-            let text = error.to_string();
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
-            io::Error::other(text)
+            let (failure, kind) = match error {
+                PageError::Disk(error) => (Failure::Disk(Arc::new(error)), io::ErrorKind::Other),
+                PageError::Damaged(block) => {
+                    let failure = Failure::Damage(Part::Page(block), Damage::Checksum);
+                    (failure, io::ErrorKind::InvalidData)
+                }
+                PageError::Short(block) => {
+                    let failure = Failure::Damage(Part::Page(block), Damage::Short);
+                    (failure, io::ErrorKind::UnexpectedEof)
+                }
+                PageError::Unaligned => {
+                    let failure = Failure::Damage(Part::File, Damage::Field);
+                    (failure, io::ErrorKind::InvalidInput)
+                }
+            };
+            let mut first = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert(failure);
+            kind.into()
         })
     }
 
-    fn write(&self, write: impl FnOnce(&dyn File) -> Result<(), DiskError>) -> io::Result<()> {
-        if let Some(error) = self.failed_write.get() {
-            return Err(io::Error::other(format!("nothing is written since: {error}")));
+    fn write(&self, write: impl FnOnce(&Pages) -> Result<(), PageError>) -> io::Result<()> {
+        if self.0.latched.load(Ordering::Acquire) {
+            return Err(io::Error::other("nothing is written any more"));
         }
-        write(&*self.file).map_err(|error| {
-            let error = self.failed_write.get_or_init(|| Arc::new(error));
-            io::Error::other(error.to_string())
-        })
+        self.noted(write(&self.0.pages)).inspect_err(|_| self.latch())
     }
 }
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.noted(self.file.length())
+        self.noted(self.0.pages.length())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let count = self.noted(self.file.read_at(offset, out))?;
-        if count < out.len() {
-            // No failure of the disk: the engine asked for what lies behind the end, because the
-            // file was cut or because a page names another that cannot be.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
+        self.noted(self.0.pages.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.write(|file| file.set_length(len))
+        self.write(|pages| pages.set_length(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.write(|file| file.sync())
+        self.write(Pages::sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.write(|file| file.write_at(offset, data))
+        self.write(|pages| pages.write(offset, data))
     }
 }
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backend").field("failed_write", &self.failed_write).finish_non_exhaustive()
+        f.debug_struct("Backend").field("failure", &self.failure()).finish_non_exhaustive()
     }
 }

@@ -20,7 +20,9 @@ fn make(disk: &MemoryDisk) -> Result<Arc<Store>, StoreError> {
     let file = disk.open(&path(), OpenOptions::CreateNew)?;
     disk.sync_directory(Path::new(""))?;
     let engine = Engine::open(file, &path(), CACHE_BYTES, true)?;
-    Store::make(engine, first_row(), BTreeMap::new())
+    let store = Store::prepare(engine, first_row(), BTreeMap::new());
+    store.write_first()?;
+    Ok(store)
 }
 
 fn open(disk: &MemoryDisk) -> Result<Arc<Store>, StoreError> {
@@ -298,7 +300,9 @@ fn rot(step: usize, seed: u64) {
     let run = Run::new(8, 12);
     let disk = MemoryDisk::new(seed);
     let store = make(&disk).unwrap();
-    run.batches.iter().for_each(|batch| store.write(batch).unwrap());
+    for batch in &run.batches {
+        store.write(batch).unwrap();
+    }
     let length = store.file_bytes().unwrap();
     disk.kill();
     let mut noticed = 0;
@@ -342,7 +346,9 @@ fn reads_say_what_is_missing() {
     let disk = MemoryDisk::new(1);
     let run = Run::new(2, 6);
     let store = make(&disk).unwrap();
-    run.batches.iter().for_each(|batch| store.write(batch).unwrap());
+    for batch in &run.batches {
+        store.write(batch).unwrap();
+    }
     let missing = RecordId { main: Revision(999), sub: 0 };
     let told = HistoryError { at: missing, failure: HistoryFailure::Missing };
     assert_eq!(store.read(&[missing]), Err(told));

@@ -1,0 +1,129 @@
+//! Building the index in memory from what is on disk: from a checkpoint and the records after it,
+//! or, where there is none that can be used, from all records. Either way what was read is counted
+//! against what the position says is there.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use quorate_disk::Disk;
+use quorate_kv::{History, Kv, KvConfig, Loader, RecordId, Revision};
+
+use crate::checkpoint::{CheckpointReader, Next};
+use crate::directory::{Directory, StateName};
+use crate::error::{Damage, Part, StoreError};
+use crate::position::PositionRow;
+use crate::record::key_from;
+use crate::store::{Store, walk_records};
+use crate::tally::Tally;
+
+/// A store that has been read into memory.
+pub(crate) struct Loaded {
+    pub(crate) kv: Kv,
+    pub(crate) checkpoint: Option<UsedCheckpoint>,
+    /// What was wrong with newer checkpoints, which were passed over.
+    pub(crate) warnings: Vec<StoreError>,
+}
+
+/// The checkpoint that an index was built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsedCheckpoint {
+    pub(crate) revision: Revision,
+    pub(crate) file_bytes: u64,
+    /// What the records after it weigh.
+    pub(crate) record_bytes_since: u64,
+}
+
+/// Reads a state into memory, from the newest of the checkpoints that is of use.
+pub(crate) fn load(
+    directory: &Directory,
+    state: StateName,
+    store: &Arc<Store>,
+    checkpoints: &[Revision],
+    config: KvConfig,
+) -> Result<Loaded, StoreError> {
+    let mut warnings = Vec::new();
+    let row = store.written().row.clone();
+    for revision in checkpoints {
+        // One without a mark is a leftover: the store has gone on as if it were not there.
+        let Some(expected) = row.marks.get(revision).copied() else { continue };
+        match load_from(
+            &*directory.disk,
+            directory,
+            state,
+            store,
+            &row,
+            (*revision, expected),
+            config,
+        ) {
+            Ok((kv, file_bytes)) => {
+                let used = UsedCheckpoint {
+                    revision: *revision,
+                    file_bytes,
+                    record_bytes_since: expected.bytes,
+                };
+                return Ok(Loaded { kv, checkpoint: Some(used), warnings });
+            }
+            Err(error) => warnings.push(error),
+        }
+    }
+    let loader = Loader::new(config, row.state, history(store), None)
+        .map_err(|source| StoreError::Index { file: store.file().into(), source })?;
+    let loader = load_records(store, loader, RecordId::default(), row.records)?;
+    Ok(Loaded { kv: loader.finish(), checkpoint: None, warnings })
+}
+
+fn load_from(
+    disk: &dyn Disk,
+    directory: &Directory,
+    state: StateName,
+    store: &Arc<Store>,
+    row: &PositionRow,
+    (revision, expected): (Revision, Tally),
+    config: KvConfig,
+) -> Result<(Kv, u64), StoreError> {
+    let path = directory.checkpoint(state, revision);
+    let index_error = |source| StoreError::Index { file: path.clone(), source };
+    let mut reader = CheckpointReader::open(disk, &path, row.identity, revision)?;
+    let mut loader =
+        Loader::new(config, row.state, history(store), Some(revision)).map_err(index_error)?;
+    let ended = loop {
+        match reader.next()? {
+            Next::Rows(rows) => loader.rows(&rows).map_err(index_error)?,
+            Next::End { ended } => break ended,
+        }
+    };
+    if ended > row.state.revision {
+        let (part, damage) = (Part::Footer, Damage::Misplaced);
+        return Err(StoreError::Corrupt { file: path, part, damage });
+    }
+    let from = RecordId::first_of(revision.next());
+    let loader = load_records(store, loader, from, expected)?;
+    Ok((loader.finish(), reader.file_bytes()))
+}
+
+/// Hands the records from `from` on to the loader, and checks that they are as many as expected.
+fn load_records(
+    store: &Store,
+    mut loader: Loader,
+    from: RecordId,
+    expected: Tally,
+) -> Result<Loader, StoreError> {
+    let view = store.view()?;
+    let mut tally = Tally::default();
+    walk_records(&view, &key_from(from), None, |id, record, bytes| {
+        tally.add(id, bytes);
+        loader
+            .record(id, &record.event)
+            .map_err(|source| StoreError::Index { file: store.file().into(), source })?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if tally != expected {
+        return Err(view.engine().corrupt(Part::RecordsAfter(from), Damage::Count));
+    }
+    Ok(loader)
+}
+
+pub(crate) fn history(store: &Arc<Store>) -> Arc<dyn History> {
+    let history: Arc<dyn History> = store.clone();
+    history
+}
