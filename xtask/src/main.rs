@@ -2,6 +2,7 @@
 //! be told twice lives here, in the project's language, so that it runs the same by hand and in CI.
 
 mod ci;
+mod measure;
 mod mutants;
 mod run;
 mod suites;
@@ -21,6 +22,10 @@ Usage: cargo xtask COMMAND
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
   etcdctl                    the real etcdctl against three members
+  big-store [--keys N ...]   measures memory, disk and time to start with many keys
+  steady-store [...]         measures memory and disk under overwrites and compactions
+  catch-up [...]             measures puts while a member catches up; options of these three, with
+                             their defaults: crates/server/benches/measure/main.rs
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +41,9 @@ fn main() -> ExitCode {
         ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),
         ["kill-leader", "--rounds", rounds] => suites::kill_leader(Profile::Release, rounds),
         ["etcdctl"] => suites::etcdctl(Profile::Release),
+        [name @ ("big-store" | "steady-store" | "catch-up"), options @ ..] => {
+            measure::run(name, options)
+        }
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
