@@ -11,7 +11,7 @@ use quorate_raft::{LogIndex, NodeId, RequestId};
 use quorate_replica::StateMachine;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{CommandError, HostedMachine};
+use crate::runtime::CommandError;
 
 /// The store, and what the members say of themselves.
 #[derive(Debug)]
@@ -136,11 +136,21 @@ impl StateMachine for KvMachine {
 
     fn apply(
         &mut self,
-        index: LogIndex,
-        request: RequestId,
+        _index: LogIndex,
+        _request: RequestId,
         command: &[u8],
     ) -> Result<Self::Response, CommandError> {
-        self.try_apply(index, request, command)
+        Ok(match Command::decode(command)? {
+            Command::Kv(command) => {
+                let applied = self.apply_to_kv(&command);
+                applied.expect("memory does not fail").result.map(Applied::Kv)
+            }
+            Command::PublishMember(attributes) => {
+                self.members_digest = crc32c::crc32c_append(self.members_digest, command);
+                self.members.insert(NodeId(attributes.member_id), attributes);
+                Ok(Applied::MemberPublished)
+            }
+        })
     }
 
     fn install(&mut self, staged: Infallible) -> Result<(), CommandError> {
@@ -149,27 +159,6 @@ impl StateMachine for KvMachine {
 
     fn digest(&self) -> u64 {
         self.kv.digest() ^ (u64::from(self.members_digest) << 16)
-    }
-}
-
-impl HostedMachine for KvMachine {
-    fn try_apply(
-        &mut self,
-        _index: LogIndex,
-        _request: RequestId,
-        command: &[u8],
-    ) -> Result<Self::Response, CommandError> {
-        Ok(match Command::decode(command)? {
-            Command::Kv(command) => {
-                let applied = self.apply_to_kv(&command);
-                applied.expect("memory has what it was given").result.map(Applied::Kv)
-            }
-            Command::PublishMember(attributes) => {
-                self.members_digest = crc32c::crc32c_append(self.members_digest, command);
-                self.members.insert(NodeId(attributes.member_id), attributes);
-                Ok(Applied::MemberPublished)
-            }
-        })
     }
 }
 
@@ -213,7 +202,7 @@ mod tests {
         machine: &mut KvMachine,
         bytes: &[u8],
     ) -> Result<Result<Applied, KvError>, CommandError> {
-        machine.try_apply(LogIndex(1), RequestId::default(), bytes)
+        machine.apply(LogIndex(1), RequestId::default(), bytes)
     }
 
     #[test]

@@ -1,68 +1,173 @@
 //! The apply thread: it alone touches the state machine, so that commands are applied in the order
-//! of the log and every read falls between two of them.
+//! of the log and every read falls between two of them. What takes long is done in slices, one of
+//! each between two batches.
 
-use quorate_raft::{Entry, LogIndex, Payload};
-use quorate_replica::Event;
+use std::collections::VecDeque;
+use std::time::Instant;
 
-use super::handle::{ReadError, Shared};
-use super::input::{ApplyItem, Input, Respond};
+use quorate_raft::{Entry, LogIndex, Payload, SnapshotMeta};
+use quorate_replica::{Background, BoxedJob, Event};
+
+use super::handle::Shared;
+use super::input::{ApplyItem, Input, JobDone, Read, Respond, StoreItem};
 use super::machine::HostedMachine;
 use super::mailbox::Taken;
+use super::query::{BoxedQuery, Stepped};
 use super::running::StopReason;
 
-/// Runs until the mailbox is closed, or until a command must not be applied.
-pub(super) fn run<M: HostedMachine>(shared: &Shared<M>, mut machine: M) {
-    let mut items = Vec::new();
-    loop {
-        let taken = shared.applies.take(&mut items, None);
-        let mut applied = None;
-        for item in items.drain(..) {
-            match item {
-                ApplyItem::Apply(entries) => {
-                    for (entry, respond) in entries {
-                        applied = Some(entry.id.index);
-                        if let Err(reason) = apply(&mut machine, &entry, respond) {
-                            shared.stop(reason);
-                            return;
-                        }
-                    }
+/// The thread's state.
+struct Applier<'a, M: HostedMachine> {
+    shared: &'a Shared<M>,
+    machine: M,
+    /// How many states have been installed: what was begun with an earlier one is told to no other.
+    generation: u64,
+    /// The last entry applied since it was reported.
+    applied: Option<LogIndex>,
+    /// Queries with slices left to do.
+    queries: VecDeque<BoxedQuery<M>>,
+    /// Whether the state machine may have something to do in the background.
+    background: bool,
+}
+
+/// Runs until the mailbox is closed, or until the state machine cannot go on.
+pub(super) fn run<M: HostedMachine>(shared: &Shared<M>, machine: M) {
+    let mut applier = Applier {
+        shared,
+        machine,
+        generation: 0,
+        applied: None,
+        queries: VecDeque::new(),
+        background: true,
+    };
+    if let Err(reason) = applier.run() {
+        shared.stop(reason);
+    }
+}
+
+impl<M: HostedMachine> Applier<'_, M> {
+    fn run(&mut self) -> Result<(), StopReason> {
+        let mut items = Vec::new();
+        loop {
+            // Where slices are left to do, an empty mailbox is not waited for.
+            let busy = self.background || !self.queries.is_empty();
+            let taken = self.shared.applies.take(&mut items, busy.then(Instant::now));
+            for item in items.drain(..) {
+                self.take_up(item)?;
+            }
+            if let Some(index) = self.applied.take() {
+                self.shared.inputs.push(Input::Event(Event::Applied(index)));
+            }
+            if taken == Taken::Closed {
+                return Ok(());
+            }
+            self.step_queries()?;
+            if self.background {
+                self.step_background()?;
+            }
+        }
+    }
+
+    fn take_up(&mut self, item: ApplyItem<M>) -> Result<(), StopReason> {
+        match item {
+            ApplyItem::Apply(entries) => {
+                for (entry, respond) in entries {
+                    self.apply(&entry, respond)?;
                 }
-                ApplyItem::Serve(reads) => {
-                    for read in reads {
-                        read(Ok::<&M, ReadError>(&machine));
+                self.background = true;
+            }
+            ApplyItem::Serve(reads) => {
+                for read in reads {
+                    match read {
+                        Read::Simple(read) => read(Ok(&self.machine)),
+                        Read::Query(query) => self.step_query(query)?,
                     }
                 }
             }
+            ApplyItem::Flush(at) => self.flush(&at),
+            ApplyItem::Install { index, staged } => {
+                self.machine.install(staged.into_inner()).map_err(StopReason::machine)?;
+                self.generation += 1;
+                self.applied = Some(index);
+                self.background = true;
+                for query in &mut self.queries {
+                    query.restart();
+                }
+            }
+            ApplyItem::JobDone(done) => self.job_done(done),
         }
-        if let Some(index) = applied {
-            report(shared, index);
+        Ok(())
+    }
+
+    /// Applies one entry and answers whoever waits for it.
+    fn apply(&mut self, entry: &Entry, respond: Option<Respond<M>>) -> Result<(), StopReason> {
+        let index = entry.id.index;
+        if let Payload::Command { request, data } = &entry.payload {
+            let response = self
+                .machine
+                .apply(index, *request, data)
+                .map_err(|error| StopReason::Apply { index, error: error.into() })?;
+            if let Some(respond) = respond {
+                // A caller that has gone away needs no answer.
+                let _ = respond.send(Ok(response));
+            }
         }
-        if taken == Taken::Closed {
+        self.applied = Some(index);
+        Ok(())
+    }
+
+    fn flush(&mut self, at: &SnapshotMeta) {
+        let index = at.last.index;
+        match self.machine.take_flush(at) {
+            Some(job) => self.give_out(job, Some(index)),
+            None => self.shared.inputs.push(Input::Event(Event::Flushed(index))),
+        }
+    }
+
+    fn give_out(&self, job: BoxedJob<M::Error>, flushed: Option<LogIndex>) {
+        let done = JobDone { generation: self.generation, flushed };
+        self.shared.jobs.push(StoreItem::Job { job, done });
+    }
+
+    fn job_done(&mut self, JobDone { generation, flushed }: JobDone) {
+        // The state that it wrote to counts no longer.
+        if generation != self.generation {
             return;
         }
+        match flushed {
+            Some(index) => {
+                self.machine.flushed();
+                self.shared.inputs.push(Input::Event(Event::Flushed(index)));
+            }
+            None => self.machine.job_done(),
+        }
+        self.background = true;
     }
-}
 
-/// Applies one entry and answers whoever waits for it.
-fn apply<M: HostedMachine>(
-    machine: &mut M,
-    entry: &Entry,
-    respond: Option<Respond<M>>,
-) -> Result<(), StopReason> {
-    let Payload::Command { request, data } = &entry.payload else {
-        return Ok(());
-    };
-    let index = entry.id.index;
-    let response = machine
-        .try_apply(index, *request, data)
-        .map_err(|error| StopReason::Command { index, error })?;
-    if let Some(respond) = respond {
-        // A caller that has gone away needs no answer.
-        let _ = respond.send(Ok(response));
+    /// One slice of each query that is under way.
+    fn step_queries(&mut self) -> Result<(), StopReason> {
+        for _ in 0..self.queries.len() {
+            if let Some(query) = self.queries.pop_front() {
+                self.step_query(query)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn report<M: HostedMachine>(shared: &Shared<M>, applied: LogIndex) {
-    shared.inputs.push(Input::Event(Event::Applied(applied)));
+    fn step_query(&mut self, query: BoxedQuery<M>) -> Result<(), StopReason> {
+        match query.step(&self.machine).map_err(StopReason::machine)? {
+            Stepped::Answered => {}
+            Stepped::More(query) => self.queries.push_back(query),
+            Stepped::Finish(query) => self.shared.finishes.push(query),
+        }
+        Ok(())
+    }
+
+    fn step_background(&mut self) -> Result<(), StopReason> {
+        match self.machine.background().map_err(StopReason::machine)? {
+            Background::Idle => self.background = false,
+            Background::More => {}
+            Background::Job(job) => self.give_out(job, None),
+        }
+        Ok(())
+    }
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use quorate_raft::{
     DropReason, Entry, Envelope, Message, NodeId, Payload, Proposal, ProposalEnd, ProposalOutcome,
-    ReadFailure, ReadId, RequestId, Role, RoleChange,
+    ReadFailure, ReadId, RequestId, Role, RoleChange, SnapshotMeta,
 };
 use quorate_replica::{Effect, Event, Replica};
 
 use super::clock::Clock;
 use super::handle::{ProposeError, ReadError, Shared};
-use super::input::{ApplyItem, Input, Read, Respond};
+use super::input::{ApplyItem, Input, LogItem, Read, Respond, StagedState, StoreItem};
 use super::machine::HostedMachine;
 use super::mailbox::Taken;
 use super::running::StopReason;
+use super::snapshots::Outgoing;
 use crate::transport::Transport;
 
 /// The thread's state.
@@ -24,6 +25,9 @@ use crate::transport::Transport;
 /// - a proposal waits in `proposals` until it ended or its entry went to the apply thread, and
 ///   takes its way of answering with it.
 /// - a read waits in `reads` until the replica serves or fails it.
+/// - a staged state whose announcement the replica has heeded waits in `staged` until it, or a later
+///   one, is installed: the log may name it by then, so that a crash would need it. One that was not
+///   heeded is discarded.
 pub(super) struct Consensus<M: HostedMachine> {
     shared: Arc<Shared<M>>,
     replica: Replica,
@@ -36,6 +40,15 @@ pub(super) struct Consensus<M: HostedMachine> {
     read_last: ReadId,
     proposals: BTreeMap<u64, Respond<M>>,
     reads: BTreeMap<ReadId, Vec<Read<M>>>,
+    staged: Vec<Staged<M>>,
+}
+
+/// A peer's snapshot that has arrived whole.
+struct Staged<M: HostedMachine> {
+    meta: SnapshotMeta,
+    state: StagedState<M::Staged>,
+    /// Whether the replica was seen to make something of it.
+    accepted: bool,
 }
 
 /// The requests of clients that were found waiting together.
@@ -64,6 +77,7 @@ impl<M: HostedMachine> Consensus<M> {
             read_last: ReadId(0),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
+            staged: Vec::new(),
         }
     }
 
@@ -107,6 +121,10 @@ impl<M: HostedMachine> Consensus<M> {
                     requests.proposals.push(Proposal { request, data: command });
                 }
                 Input::Read(read) => requests.reads.push(read),
+                Input::Staged { announcement, meta, staged } => {
+                    self.staged.push(Staged { meta, state: staged, accepted: false });
+                    self.replica.handle(now, Event::Peer(announcement));
+                }
             }
         }
         if !requests.proposals.is_empty() {
@@ -127,13 +145,13 @@ impl<M: HostedMachine> Consensus<M> {
         for effect in self.replica.take_effects() {
             match effect {
                 Effect::Send(envelope) => messages.push(envelope),
-                Effect::Persist(persist) => self.shared.writes.push(persist),
+                Effect::Persist(persist) => self.shared.writes.push(LogItem::Persist(persist)),
                 Effect::Apply(entries) => self.pass_on(entries),
                 Effect::Load(load) => self.shared.loads.push(load),
-                Effect::SendSnapshot(to) => self.refuse_snapshot(to),
-                Effect::Flush(_) | Effect::InstallSnapshot(_) | Effect::CompactLog(_) => {
-                    unreachable!("no member is configured to flush, none is offered a snapshot")
-                }
+                Effect::SendSnapshot(to) => self.send_snapshot(to),
+                Effect::Flush(at) => self.shared.applies.push(ApplyItem::Flush(at)),
+                Effect::InstallSnapshot(meta) => self.install(&meta),
+                Effect::CompactLog(meta) => self.shared.writes.push(LogItem::Compact(meta)),
                 Effect::EndProposal(end) => self.end_proposal(end),
                 Effect::ServeRead(read) => {
                     if let Some(reads) = self.reads.remove(&read) {
@@ -141,13 +159,18 @@ impl<M: HostedMachine> Consensus<M> {
                     }
                 }
                 Effect::FailRead(read, failure) => self.fail_read(read, failure),
-                Effect::RoleChanged(change) => log_role(self.member, &change),
+                Effect::RoleChanged(change) => {
+                    log_role(self.member, &change);
+                    // They announce an earlier term, which nobody would heed.
+                    self.transport.stop_snapshots();
+                }
                 Effect::Stop(reason) => fault = Some(reason),
             }
         }
         if !messages.is_empty() {
             self.transport.send(messages);
         }
+        self.judge_staged();
         let status = self.replica.status();
         self.shared.status.send_if_modified(|held| {
             let changed = *held != status;
@@ -194,16 +217,59 @@ impl<M: HostedMachine> Consensus<M> {
 
     fn fail_read(&mut self, read: ReadId, failure: ReadFailure) {
         for read in self.reads.remove(&read).unwrap_or_default() {
-            read(Err(ReadError::Failed(failure)));
+            read.fail(ReadError::Failed(failure));
         }
     }
 
-    /// No member compacts its log yet, so none can lag behind another's; should the replica ask
-    /// all the same, it is told the truth.
-    fn refuse_snapshot(&self, to: NodeId) {
-        tracing::warn!(peer = %format_args!("{:x}", to.0), "no snapshot can be sent yet");
-        let event = Event::SnapshotSent { to, delivered: false };
-        self.shared.inputs.push(Input::Event(event));
+    /// Has the state machine's latest durable state sent, by threads of the transport's.
+    fn send_snapshot(&self, to: NodeId) {
+        let sent = self.shared.source.as_ref().is_some_and(|source| {
+            let outgoing = Outgoing {
+                shared: Arc::clone(&self.shared),
+                source: Arc::clone(source),
+                from: self.member,
+                to,
+                term: self.replica.status().role.term,
+                reader: None,
+            };
+            self.transport.send_snapshot(to, Box::new(outgoing))
+        });
+        if !sent {
+            tracing::warn!(peer = %format_args!("{:x}", to.0), "no snapshot can be sent");
+            let event = Event::SnapshotSent { to, delivered: false };
+            self.shared.inputs.push(Input::Event(event));
+        }
+    }
+
+    fn install(&mut self, meta: &SnapshotMeta) {
+        let place = self.staged.iter().position(|staged| staged.meta == *meta);
+        let place = place.expect("the replica heard of the snapshot when its state was staged");
+        let staged = self.staged.remove(place).state;
+        let index = meta.last.index;
+        self.shared.applies.push(ApplyItem::Install { index, staged });
+        // The log begins after them now, so no crash needs them.
+        self.discard(|staged| staged.meta.last.index <= index);
+    }
+
+    /// A staged state whose announcement the replica has heeded is what its log begins with now,
+    /// and not yet applied; any other has no future.
+    fn judge_staged(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
+        let status = self.replica.status();
+        for staged in &mut self.staged {
+            let last = staged.meta.last;
+            staged.accepted |= last == status.compacted && status.applied < last.index;
+        }
+        self.discard(|staged| !staged.accepted);
+    }
+
+    fn discard(&mut self, which: impl Fn(&Staged<M>) -> bool) {
+        for staged in self.staged.extract_if(.., |staged| which(staged)) {
+            tracing::info!(index = staged.meta.last.index.0, "a received snapshot was not needed");
+            self.shared.jobs.push(StoreItem::Discard(staged.state));
+        }
     }
 }
 

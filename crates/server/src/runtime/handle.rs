@@ -2,21 +2,26 @@
 //! call ends in exactly one outcome, and one that is unknown is never reported as a failure.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate_raft::{
-    DropReason, ElectionTimeout, Envelope, Load, NodeId, Persist, ReadFailure, Status,
+    DropReason, ElectionTimeout, Envelope, Load, Message, NodeId, ReadFailure, Status,
 };
 use quorate_replica::{Event, StateMachine};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use super::RuntimeConfig;
-use super::input::{ApplyItem, Input};
+use super::input::{ApplyItem, Input, LogItem, Read, StoreItem};
 use super::machine::HostedMachine;
 use super::mailbox::{Mailbox, Refused};
+use super::query::{Asked, BoxedQuery, Query};
 use super::running::StopReason;
+use super::snapshots::{Incoming, Source};
+use crate::transport::{Admission, SnapshotOffer};
 
 /// A way to reach one running member. Cheap to clone; outlives the member, whose calls then answer
 /// that it stopped.
@@ -29,8 +34,14 @@ pub(super) struct Shared<M: StateMachine> {
     pub(super) config: RuntimeConfig,
     pub(super) inputs: Mailbox<Input<M>>,
     pub(super) applies: Mailbox<ApplyItem<M>>,
-    pub(super) writes: Mailbox<Persist>,
+    pub(super) writes: Mailbox<LogItem>,
     pub(super) loads: Mailbox<Load>,
+    pub(super) jobs: Mailbox<StoreItem<M>>,
+    /// Queries that need nothing but a disk any more.
+    pub(super) finishes: Mailbox<BoxedQuery<M>>,
+    /// Queries under way.
+    pub(super) queries: Arc<AtomicUsize>,
+    pub(super) source: Option<Source<M>>,
     pub(super) status: watch::Sender<Status>,
     pub(super) stopped: watch::Sender<Option<StopReason>>,
 }
@@ -104,21 +115,9 @@ impl<M: HostedMachine> Handle<M> {
         &self,
         read: impl FnOnce(&M) -> T + Send + 'static,
     ) -> Result<T, ReadError> {
-        let (respond, response) = oneshot::channel();
-        let serve = move |machine: Result<&M, ReadError>| {
-            // A caller that has gone away needs no answer.
-            let _ = respond.send(machine.map(read));
-        };
-        match self.shared.inputs.try_push(Input::Read(Box::new(serve)), self.request_limit()) {
-            Ok(()) => {}
-            Err(Refused::Full) => return Err(ReadError::Failed(ReadFailure::Overload)),
-            Err(Refused::Closed) => return Err(ReadError::Stopped),
-        }
-        match self.within_deadline(response).await {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_closed)) => Err(ReadError::Stopped),
-            None => Err(ReadError::TimedOut),
-        }
+        let (read, response) = simple(read);
+        self.ask_linearizable(read)?;
+        self.answer(response).await
     }
 
     /// Runs it on the state as it is, however old: after what this member has applied, and without
@@ -130,17 +129,52 @@ impl<M: HostedMachine> Handle<M> {
         &self,
         read: impl FnOnce(&M) -> T + Send + 'static,
     ) -> Result<T, ReadError> {
-        let (respond, response) = oneshot::channel();
-        let serve = move |machine: Result<&M, ReadError>| {
-            // A caller that has gone away needs no answer.
-            let _ = respond.send(machine.map(read));
+        let (read, response) = simple(read);
+        self.ask_local(read)?;
+        self.answer(response).await
+    }
+
+    /// Does a read that may take long, as [`Handle::read`] does a short one.
+    ///
+    /// # Errors
+    /// As there; overload also where too many such reads are under way.
+    pub async fn query<Q: Query<M>>(&self, query: Q) -> Result<Q::Answer, ReadError> {
+        let (read, response) = self.asked(query)?;
+        self.ask_linearizable(read)?;
+        self.answer(response).await
+    }
+
+    /// Does a read that may take long, as [`Handle::read_local`] does a short one.
+    ///
+    /// # Errors
+    /// As there; overload also where too many such reads are under way.
+    pub async fn query_local<Q: Query<M>>(&self, query: Q) -> Result<Q::Answer, ReadError> {
+        let (read, response) = self.asked(query)?;
+        self.ask_local(read)?;
+        self.answer(response).await
+    }
+
+    fn asked<Q: Query<M>>(&self, query: Q) -> Result<(Read<M>, Response<Q::Answer>), ReadError> {
+        let (shared, limit) = (&self.shared, self.shared.config.queries_max);
+        let Some(permit) = QueryPermit::take(&shared.queries, limit) else {
+            return Err(ReadError::Failed(ReadFailure::Overload));
         };
-        let item = ApplyItem::Serve(vec![Box::new(serve)]);
-        match self.shared.applies.try_push(item, self.request_limit()) {
-            Ok(()) => {}
-            Err(Refused::Full) => return Err(ReadError::Failed(ReadFailure::Overload)),
-            Err(Refused::Closed) => return Err(ReadError::Stopped),
-        }
+        let (respond, response) = oneshot::channel();
+        let asked = Asked { query, respond, _permit: permit, machine: PhantomData };
+        Ok((Read::Query(Box::new(asked)), response))
+    }
+
+    fn ask_linearizable(&self, read: Read<M>) -> Result<(), ReadError> {
+        let pushed = self.shared.inputs.try_push(Input::Read(read), self.request_limit());
+        pushed.map_err(ReadError::from)
+    }
+
+    fn ask_local(&self, read: Read<M>) -> Result<(), ReadError> {
+        let item = ApplyItem::Serve(vec![read]);
+        self.shared.applies.try_push(item, self.request_limit()).map_err(ReadError::from)
+    }
+
+    async fn answer<T>(&self, response: Response<T>) -> Result<T, ReadError> {
         match self.within_deadline(response).await {
             Some(Ok(outcome)) => outcome,
             Some(Err(_closed)) => Err(ReadError::Stopped),
@@ -186,6 +220,36 @@ impl<M: HostedMachine> Handle<M> {
         self.tell(Event::PeerUnreachable(peer));
     }
 
+    /// Tells the member that a snapshot to this peer gets on.
+    pub fn peer_snapshot_advanced(&self, to: NodeId) {
+        self.tell(Event::SnapshotAdvanced(to));
+    }
+
+    /// Tells the member how sending a snapshot to this peer ended.
+    pub fn peer_snapshot_sent(&self, to: NodeId, delivered: bool) {
+        self.shared.inputs.push(Input::Event(Event::SnapshotSent { to, delivered }));
+    }
+
+    /// What becomes of a peer's snapshot: one that would take this member no further is not
+    /// received, but its announcement is heard all the same, for the answer tells the peer where
+    /// this member is.
+    pub fn peer_snapshot_offered(&self, offer: &SnapshotOffer) -> Admission {
+        let announcement = offer.announcement.clone();
+        let (Some(source), Message::InstallSnapshot { snapshot: meta }) =
+            (&self.shared.source, &announcement.message)
+        else {
+            return Admission::Unwanted;
+        };
+        let status = self.status();
+        if announcement.term < status.role.term || meta.last.index <= status.commit {
+            self.peer_message(announcement);
+            return Admission::Unwanted;
+        }
+        let (shared, source) = (Arc::clone(&self.shared), Arc::clone(source));
+        let meta = meta.clone();
+        Admission::Wanted(Box::new(Incoming { shared, source, announcement, meta, sink: None }))
+    }
+
     /// Tells the member that it is about to stop: it hands over leadership where it leads and takes
     /// no more proposals.
     pub fn hand_over(&self) {
@@ -206,6 +270,48 @@ impl<M: HostedMachine> Handle<M> {
         match self.shared.config.request_timeout_ms {
             None => Some(future.await),
             Some(ms) => tokio::time::timeout(Duration::from_millis(ms), future).await.ok(),
+        }
+    }
+}
+
+/// Where the answer to a read arrives.
+type Response<T> = oneshot::Receiver<Result<T, ReadError>>;
+
+fn simple<M: HostedMachine, T: Send + 'static>(
+    read: impl FnOnce(&M) -> T + Send + 'static,
+) -> (Read<M>, Response<T>) {
+    let (respond, response) = oneshot::channel();
+    let serve = move |machine: Result<&M, ReadError>| {
+        // A caller that has gone away needs no answer.
+        let _ = respond.send(machine.map(read));
+    };
+    (Read::Simple(Box::new(serve)), response)
+}
+
+/// One of the queries that may be under way, until it is dropped.
+pub(super) struct QueryPermit(Arc<AtomicUsize>);
+
+impl QueryPermit {
+    fn take(under_way: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        if under_way.fetch_add(1, Ordering::Relaxed) >= limit {
+            under_way.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(Arc::clone(under_way)))
+    }
+}
+
+impl Drop for QueryPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl From<Refused> for ReadError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Failed(ReadFailure::Overload),
+            Refused::Closed => Self::Stopped,
         }
     }
 }

@@ -1,18 +1,54 @@
 //! What waits in the mailboxes between the threads of a member.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use quorate_raft::Entry;
-use quorate_replica::{Event, StateMachine};
+use quorate_raft::{Entry, Envelope, LogIndex, Persist, SnapshotMeta};
+use quorate_replica::{BoxedJob, Event, StateMachine};
 use tokio::sync::oneshot;
 
 use super::handle::{ProposeError, ReadError};
+use super::query::BoxedQuery;
 
 /// Where the outcome of one proposal goes. Dropped unanswered where the member stops.
 pub(super) type Respond<M> = oneshot::Sender<Result<<M as StateMachine>::Response, ProposeError>>;
 
 /// A read with its answer's way back: called once, with the state machine or the reason against it.
-pub(super) type Read<M> = Box<dyn FnOnce(Result<&M, ReadError>) + Send>;
+pub(super) type SimpleRead<M> = Box<dyn FnOnce(Result<&M, ReadError>) + Send>;
+
+/// A client's read.
+pub(super) enum Read<M: StateMachine> {
+    /// Answered at once by the apply thread.
+    Simple(SimpleRead<M>),
+    /// Answered in steps.
+    Query(BoxedQuery<M>),
+}
+
+impl<M: StateMachine> Read<M> {
+    pub(super) fn fail(self, error: ReadError) {
+        match self {
+            Self::Simple(read) => read(Err(error)),
+            Self::Query(query) => query.fail(error),
+        }
+    }
+}
+
+/// A state received from a peer, which is removed from the disk when it is dropped. From the moment
+/// at which the log may name it that would be a disaster, and threads end in many ways: so it is
+/// held in a way that only ever lets go of it on purpose. What is left over when the process ends is
+/// sorted out by the next start.
+pub(super) struct StagedState<S>(ManuallyDrop<S>);
+
+impl<S> StagedState<S> {
+    pub(super) fn new(staged: S) -> Self {
+        Self(ManuallyDrop::new(staged))
+    }
+
+    /// To install it, or to drop it on purpose.
+    pub(super) fn into_inner(self) -> S {
+        ManuallyDrop::into_inner(self.0)
+    }
+}
 
 /// What wakes the consensus thread. Requests of clients arrive without a number: the thread numbers
 /// them, and numbers all reads that it finds waiting together as one.
@@ -23,6 +59,8 @@ pub(super) enum Input<M: StateMachine> {
     Propose { command: Arc<[u8]>, respond: Respond<M> },
     /// A client's linearizable read.
     Read(Read<M>),
+    /// A peer's snapshot has arrived whole, and this is its announcement.
+    Staged { announcement: Envelope, meta: SnapshotMeta, staged: StagedState<M::Staged> },
 }
 
 /// What wakes the apply thread.
@@ -31,4 +69,35 @@ pub(super) enum ApplyItem<M: StateMachine> {
     Apply(Vec<(Entry, Option<Respond<M>>)>),
     /// Serve these from the state as it is by now.
     Serve(Vec<Read<M>>),
+    /// Have the state as it is by now made durable.
+    Flush(SnapshotMeta),
+    /// Become this state.
+    Install { index: LogIndex, staged: StagedState<M::Staged> },
+    /// A job of the state machine is done.
+    JobDone(JobDone),
+}
+
+/// A job that was done, and for which state machine: it may have been replaced meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct JobDone {
+    /// How many states had been installed when it was given out.
+    pub(super) generation: u64,
+    /// The index that it made durable, for a flush.
+    pub(super) flushed: Option<LogIndex>,
+}
+
+/// What wakes the store thread.
+pub(super) enum StoreItem<M: StateMachine> {
+    /// Do this, and say so.
+    Job { job: BoxedJob<M::Error>, done: JobDone },
+    /// Clear away a state that nobody wants.
+    Discard(StagedState<M::Staged>),
+}
+
+/// What wakes the log thread.
+pub(super) enum LogItem {
+    /// Write this.
+    Persist(Persist),
+    /// Forget everything up to there.
+    Compact(SnapshotMeta),
 }

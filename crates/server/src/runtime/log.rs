@@ -4,13 +4,13 @@
 
 use std::time::Instant;
 
-use quorate_raft::{Entry, Load, LogIndex, Persist};
+use quorate_raft::{Entry, Load, LogIndex, Persist, SnapshotMeta};
 use quorate_replica::{Event, StateMachine};
 use quorate_wal::{Wal, WalError, WalReader};
 use thiserror::Error;
 
 use super::handle::Shared;
-use super::input::Input;
+use super::input::{Input, LogItem};
 use super::mailbox::Taken;
 use super::running::StopReason;
 
@@ -37,6 +37,12 @@ pub trait LogWriter: Send + 'static {
     /// Why the log failed. Nothing may be written after that.
     fn append(&mut self, batch: &[Persist]) -> Result<(), LogError>;
 
+    /// Forgets everything up to and including the snapshot's last entry.
+    ///
+    /// # Errors
+    /// As above.
+    fn compact(&mut self, snapshot: &SnapshotMeta) -> Result<(), LogError>;
+
     /// Does a little of what a later `append` would have to do otherwise; answers whether nothing
     /// of the kind is left. Called while nothing waits to be written.
     ///
@@ -60,6 +66,10 @@ impl LogWriter for Wal {
         Ok(Self::append(self, batch)?)
     }
 
+    fn compact(&mut self, snapshot: &SnapshotMeta) -> Result<(), LogError> {
+        Ok(Self::compact(self, snapshot)?)
+    }
+
     fn prepare(&mut self) -> Result<bool, LogError> {
         Ok(Self::prepare(self)?)
     }
@@ -73,20 +83,18 @@ impl LogReader for WalReader {
 
 /// The log thread: everything that waits becomes one append.
 pub(super) fn run_writer<M: StateMachine>(shared: &Shared<M>, mut log: impl LogWriter) {
-    let mut batch = Vec::new();
+    let mut items = Vec::new();
     let mut prepared = false;
     let mut warned = false;
     loop {
         // Where there is something to prepare, an empty mailbox is not waited for.
         let deadline = if prepared { None } else { Some(Instant::now()) };
-        let taken = shared.writes.take(&mut batch, deadline);
-        if let Some(last) = batch.last().map(|persist: &Persist| persist.write) {
-            if let Err(error) = log.append(&batch) {
+        let taken = shared.writes.take(&mut items, deadline);
+        if !items.is_empty() {
+            if let Err(error) = write(shared, &mut log, &mut items) {
                 shared.stop(StopReason::from(error));
                 return;
             }
-            shared.inputs.push(Input::Event(Event::Persisted(last)));
-            batch.clear();
             prepared = false;
         } else if !prepared {
             // A disk that is nearly full fails here first; the next write decides.
@@ -109,6 +117,39 @@ pub(super) fn run_writer<M: StateMachine>(shared: &Shared<M>, mut log: impl LogW
             return;
         }
     }
+}
+
+/// Does what waits, in its order, and reports what is durable.
+fn write<M: StateMachine>(
+    shared: &Shared<M>,
+    log: &mut impl LogWriter,
+    items: &mut Vec<LogItem>,
+) -> Result<(), LogError> {
+    let mut batch = Vec::new();
+    for item in items.drain(..) {
+        match item {
+            LogItem::Persist(persist) => batch.push(persist),
+            LogItem::Compact(snapshot) => {
+                append(shared, log, &mut batch)?;
+                log.compact(&snapshot)?;
+                tracing::debug!(index = snapshot.last.index.0, "the log was compacted");
+            }
+        }
+    }
+    append(shared, log, &mut batch)
+}
+
+fn append<M: StateMachine>(
+    shared: &Shared<M>,
+    log: &mut impl LogWriter,
+    batch: &mut Vec<Persist>,
+) -> Result<(), LogError> {
+    if let Some(last) = batch.last().map(|persist| persist.write) {
+        log.append(batch)?;
+        shared.inputs.push(Input::Event(Event::Persisted(last)));
+        batch.clear();
+    }
+    Ok(())
 }
 
 /// The log reader's thread.

@@ -1,26 +1,31 @@
 //! What the host asks of a state machine beyond what a replica needs: that it can live on a thread
-//! of its own, and that it can say no to a command that it does not understand.
+//! of its own, and that it says why it cannot go on in words that an operator can use.
 
-use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
 use thiserror::Error;
 
 /// A state machine that can be served by a member.
-pub trait HostedMachine: StateMachine<Response: Send + 'static> + Send + 'static {
-    /// Applies a command, if this build understands it at all. A member that does not stops, since
-    /// to skip the command would be to part from the other members.
-    ///
-    /// # Errors
-    /// What is wrong with the command. Nothing was changed.
-    fn try_apply(
-        &mut self,
-        index: LogIndex,
-        request: RequestId,
-        command: &[u8],
-    ) -> Result<Self::Response, CommandError>;
+pub trait HostedMachine:
+    StateMachine<Response: Send + 'static, Error: Into<MachineError>> + Send + 'static
+{
 }
 
-/// A command that must not be applied by this build.
+impl<M> HostedMachine for M where
+    M: StateMachine<Response: Send + 'static, Error: Into<MachineError>> + Send + 'static
+{
+}
+
+/// Why a state machine cannot go on, and its member therefore neither.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// It must not apply a command.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+/// A command that must not be applied by this build. To skip it would be to part from the other
+/// members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommandError {

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_raft::{Entry, LogIndex, Persist};
+use quorate_raft::{Entry, LogIndex, Persist, SnapshotMeta};
 
 use super::log::{LogError, LogReader, LogWriter};
 
@@ -44,6 +44,11 @@ impl LogWriter for MemoryLog {
                 held.extend_from_slice(&persist.entries);
             }
         }
+        Ok(())
+    }
+
+    /// Keeps everything: whoever uses this has no state elsewhere.
+    fn compact(&mut self, _snapshot: &SnapshotMeta) -> Result<(), LogError> {
         Ok(())
     }
 

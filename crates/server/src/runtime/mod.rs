@@ -4,8 +4,12 @@
 //! ```text
 //!   APIs --requests--> +-----------+ --writes--> log thread ----Persisted--+
 //!   peers --messages-> | consensus | --loads---> log reader ----Loaded-----|
-//!          <--messages-|  thread   | --entries-> apply thread --Applied----|
-//!                      +-----------+ <-------------------------------------+
+//!          <--messages-|  thread   | --entries-> apply thread --Applied,   |
+//!                      +-----------+             |  ^    |      Flushed----|
+//!                            ^                   jobs    queries           |
+//!                            |                   v  |    v                 |
+//!                            |         store thread      history thread    |
+//!                            +---------------------------------------------+
 //! ```
 //!
 //! Each thread empties its mailbox whole and does the work of all that it found at once: one
@@ -16,8 +20,8 @@
 //! messages of peers are dropped, as a network might have. What the threads tell one another is
 //! bounded by what the replica has under way, whose limits are in its own configuration.
 //!
-//! Whatever makes it wrong to go on (a failed write to the log, a fault that the replica found, a
-//! command of a later version, a panic) stops the member with one [`StopReason`].
+//! Whatever makes it wrong to go on (a failed write to the log or to the store, a fault that the
+//! replica found, a command of a later version, a panic) stops the member with one [`StopReason`].
 
 mod apply;
 mod clock;
@@ -28,15 +32,19 @@ mod log;
 mod machine;
 mod mailbox;
 mod memory_log;
+mod query;
 mod running;
+mod snapshots;
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use clock::Clock;
 pub use handle::{Handle, ProposeError, ReadError};
 pub use log::{LogError, LogReader, LogWriter};
-pub use machine::{CommandError, HostedMachine};
+pub use machine::{CommandError, HostedMachine, MachineError};
 pub use memory_log::MemoryLog;
+pub use query::{Query, Step};
 pub use running::{Parts, Running, StopReason, start};
 
 /// The limits of a member's mailboxes.
@@ -50,6 +58,8 @@ pub struct RuntimeConfig {
     /// Writes that may wait for the log; beyond it proposals are refused as overload and entries
     /// from peers are dropped until the disk has caught up.
     pub log_writes_waiting_max: usize,
+    /// Reads in steps that may be under way; beyond it they are refused as overload.
+    pub queries_max: usize,
     /// Milliseconds after which a request is answered as timed out, whatever became of it; `None`
     /// where callers wait for as long as it takes.
     pub request_timeout_ms: Option<u64>,
@@ -63,6 +73,7 @@ impl Default for RuntimeConfig {
             requests_waiting_max: 8192,
             peer_messages_waiting_max: 16_384,
             log_writes_waiting_max: 1024,
+            queries_max: 1024,
             request_timeout_ms: Some(7000),
         }
     }

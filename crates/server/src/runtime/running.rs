@@ -15,9 +15,9 @@ use super::clock::Clock;
 use super::consensus::Consensus;
 use super::handle::{Handle, Shared};
 use super::log::{LogError, LogReader, LogWriter, run_reader, run_writer};
-use super::machine::{CommandError, HostedMachine};
+use super::machine::{HostedMachine, MachineError};
 use super::mailbox::Mailbox;
-use super::{RuntimeConfig, apply};
+use super::{RuntimeConfig, apply, query, store};
 use crate::transport::Transport;
 
 /// Everything that a member is made of.
@@ -56,20 +56,30 @@ pub enum StopReason {
     /// The replica met something that cannot be.
     #[error("an invariant of consensus does not hold: {0}")]
     Fault(Fault),
-    /// A committed command that this build must not apply.
+    /// A committed command that the state machine cannot apply.
     #[error("the entry {index} cannot be applied: {error}")]
-    Command {
+    Apply {
         /// The entry.
         index: LogIndex,
-        /// What is wrong with it.
-        error: CommandError,
+        /// Why.
+        error: MachineError,
     },
+    /// The state machine cannot go on.
+    #[error("the state cannot be kept: {0}")]
+    Machine(MachineError),
     /// A thread panicked; its own message is on standard error.
     #[error("the {thread} thread met a defect of this program and ended")]
     Panicked {
         /// Which one.
         thread: &'static str,
     },
+}
+
+impl StopReason {
+    /// Of a state machine that cannot go on.
+    pub(super) fn machine(error: impl Into<MachineError>) -> Self {
+        Self::Machine(error.into())
+    }
 }
 
 impl From<LogError> for StopReason {
@@ -101,6 +111,10 @@ where
         applies: Mailbox::new(),
         writes: Mailbox::new(),
         loads: Mailbox::new(),
+        jobs: Mailbox::new(),
+        finishes: Mailbox::new(),
+        queries: Arc::default(),
+        source: parts.machine.snapshot_source(),
         status: watch::Sender::new(replica.status()),
         stopped: watch::Sender::new(None),
     });
@@ -112,6 +126,8 @@ where
     let mut running = Running { handle, threads: Vec::new() };
     running.spawn("log", move |shared| run_writer(shared, writer))?;
     running.spawn("log-reader", move |shared| run_reader(shared, &reader))?;
+    running.spawn("store", store::run)?;
+    running.spawn("history", query::run)?;
     running.spawn("apply", move |shared| apply::run(shared, machine))?;
     running.spawn("consensus", move |_| consensus.run())?;
     Ok(running)
@@ -192,6 +208,8 @@ impl<M: StateMachine> Shared<M> {
         self.applies.close();
         self.writes.close();
         self.loads.close();
+        self.jobs.close();
+        self.finishes.close();
         self.stopped.send_if_modified(|held| {
             let first = held.is_none();
             if first {

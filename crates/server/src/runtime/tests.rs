@@ -1,5 +1,7 @@
 //! Members on real threads: a group of three in one process, and each way in which one stops.
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -53,17 +55,6 @@ impl StateMachine for Journal {
     }
 }
 
-impl HostedMachine for Journal {
-    fn try_apply(
-        &mut self,
-        index: LogIndex,
-        request: RequestId,
-        command: &[u8],
-    ) -> Result<usize, CommandError> {
-        self.apply(index, request, command)
-    }
-}
-
 /// Hands messages from member to member within the process.
 #[derive(Clone, Default)]
 struct Wires(Arc<Mutex<BTreeMap<NodeId, Handle<Journal>>>>);
@@ -87,6 +78,10 @@ impl LogWriter for FailingLog {
         if batch.iter().any(|persist| !persist.entries.is_empty()) {
             return Err(LogError::Missing { index: LogIndex(1) });
         }
+        Ok(())
+    }
+
+    fn compact(&mut self, _snapshot: &SnapshotMeta) -> Result<(), LogError> {
         Ok(())
     }
 
@@ -169,13 +164,15 @@ async fn a_command_of_a_later_version_stops_the_member_before_it_is_applied() {
     assert_eq!(outcome, Err(ProposeError::Stopped));
     let reason = stopped(&member).await;
     let error = CommandError::Newer { found: 9, known: 1 };
-    assert!(matches!(reason, StopReason::Command { error: found, .. } if found == error));
+    assert!(
+        matches!(reason, StopReason::Apply { error: MachineError::Command(found), .. } if found == error)
+    );
     // A stopped member says so, and takes nothing.
     let refused = Err(ProposeError::Dropped(DropReason::Stopping));
     assert_eq!(member.handle().propose(b"late".to_vec()).await, refused);
     assert_eq!(member.handle().read(|_| ()).await, Err(ReadError::Stopped));
     assert_eq!(member.handle().read_local(|_| ()).await, Err(ReadError::Stopped));
-    assert!(matches!(member.stop(), StopReason::Command { .. }));
+    assert!(matches!(member.stop(), StopReason::Apply { .. }));
 }
 
 #[tokio::test]

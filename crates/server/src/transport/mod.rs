@@ -47,9 +47,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Takes the messages on their way, in order per receiver. Never waits; drops what is too much.
     fn send(&self, messages: Vec<Envelope>);
 
-    /// Begins to send a snapshot to this member. What was still under way to it is given up. How it
-    /// ends is told where the transport tells what arrives. Answers whether it can be sent at all:
-    /// not every transport can, nor to everybody.
+    /// Begins to send a snapshot to this member; where one is under way already, that one goes on.
+    /// How it ends is told where the transport tells what arrives. Answers whether it can be sent at
+    /// all: not every transport can, nor to everybody.
     fn send_snapshot(&self, _to: NodeId, _snapshot: Box<dyn OutgoingSnapshot>) -> bool {
         false
     }
@@ -65,6 +65,9 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// What was under way to this peer may be lost.
     fn unreachable(&self, peer: NodeId);
+
+    /// Sending a snapshot to this peer gets on.
+    fn snapshot_advanced(&self, to: NodeId);
 
     /// Sending a snapshot to this peer ended; whether the peer now has that state, or more.
     fn snapshot_sent(&self, to: NodeId, delivered: bool);
@@ -82,10 +85,16 @@ impl<M: HostedMachine> Inbox for Handle<M> {
         self.peer_unreachable(peer);
     }
 
-    fn snapshot_sent(&self, _to: NodeId, _delivered: bool) {}
+    fn snapshot_advanced(&self, to: NodeId) {
+        self.peer_snapshot_advanced(to);
+    }
 
-    fn snapshot_offered(&self, _offer: &SnapshotOffer) -> Admission {
-        Admission::Unwanted
+    fn snapshot_sent(&self, to: NodeId, delivered: bool) {
+        self.peer_snapshot_sent(to, delivered);
+    }
+
+    fn snapshot_offered(&self, offer: &SnapshotOffer) -> Admission {
+        self.peer_snapshot_offered(offer)
     }
 }
 

@@ -34,6 +34,8 @@ impl Inbox for Channel {
         let _ = self.0.send(Arrived::Unreachable(peer));
     }
 
+    fn snapshot_advanced(&self, _to: NodeId) {}
+
     fn snapshot_sent(&self, _to: NodeId, _delivered: bool) {}
 
     fn snapshot_offered(&self, _offer: &SnapshotOffer) -> Admission {

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
 
-use crate::runtime::{CommandError, HostedMachine};
+use crate::runtime::CommandError;
 
 /// Text to number.
 #[derive(Debug, Default)]
@@ -98,25 +98,6 @@ impl StateMachine for RaftNodeMachine {
     fn apply(
         &mut self,
         index: LogIndex,
-        request: RequestId,
-        command: &[u8],
-    ) -> Result<MapOutcome, CommandError> {
-        self.try_apply(index, request, command)
-    }
-
-    fn install(&mut self, staged: Infallible) -> Result<(), CommandError> {
-        match staged {}
-    }
-
-    fn digest(&self) -> u64 {
-        self.digest
-    }
-}
-
-impl HostedMachine for RaftNodeMachine {
-    fn try_apply(
-        &mut self,
-        index: LogIndex,
         _request: RequestId,
         command: &[u8],
     ) -> Result<MapOutcome, CommandError> {
@@ -133,6 +114,14 @@ impl HostedMachine for RaftNodeMachine {
                 None => MapOutcome::KeyNotFound,
             },
         })
+    }
+
+    fn install(&mut self, staged: Infallible) -> Result<(), CommandError> {
+        match staged {}
+    }
+
+    fn digest(&self) -> u64 {
+        self.digest
     }
 }
 
@@ -159,7 +148,7 @@ mod tests {
     fn commands_that_are_not_known_are_refused() {
         let mut machine = RaftNodeMachine::default();
         let mut try_apply =
-            |command: &[u8]| machine.try_apply(LogIndex(1), RequestId::default(), command);
+            |command: &[u8]| machine.apply(LogIndex(1), RequestId::default(), command);
         let newer = CommandError::Newer { found: 3, known: 2 };
         assert_eq!(try_apply(&[3, 0, 0, 0, 0]), Err(newer));
         for malformed in [&[][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0xff]] {

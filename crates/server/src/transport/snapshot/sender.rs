@@ -23,12 +23,28 @@ use super::wire::{FrameStream, Part, Reply, WireError, WireLimits, send_part};
 use super::{OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
 use crate::random::random_u64;
 
+/// How often it is told that a snapshot gets on.
+const ADVANCED_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Sends snapshots to the peers, to each one at a time.
 pub(in crate::transport) struct SnapshotSender {
     dialers: BTreeMap<NodeId, Dialer>,
     inbox: Arc<dyn Inbox>,
     runtime: Handle,
-    under_way: Mutex<BTreeMap<NodeId, AbortHandle>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// What is being sent.
+#[derive(Default)]
+struct UnderWay(Mutex<Tasks>);
+
+/// Tasks by receiver, each with the number of its transfer and the way to give it up.
+type Tasks = BTreeMap<NodeId, (u64, AbortHandle)>;
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl SnapshotSender {
@@ -37,11 +53,11 @@ impl SnapshotSender {
         dialers: BTreeMap<NodeId, Dialer>,
         inbox: Arc<dyn Inbox>,
     ) -> Self {
-        Self { dialers, inbox, runtime: Handle::current(), under_way: Mutex::default() }
+        Self { dialers, inbox, runtime: Handle::current(), under_way: Arc::default() }
     }
 
-    /// Begins to send; how it ends is told to the inbox. What was under way to this peer is given
-    /// up, and its end is not told. Answers whether there is such a peer.
+    /// Begins to send; how it ends is told to the inbox. Where one is under way to this peer, that
+    /// one goes on. Answers whether there is such a peer.
     pub(in crate::transport) fn send(
         &self,
         to: NodeId,
@@ -50,33 +66,40 @@ impl SnapshotSender {
         let Some(dialer) = self.dialers.get(&to) else {
             return false;
         };
-        let sending = Sending::new(dialer.clone());
-        let inbox = Arc::clone(&self.inbox);
+        // Held until the task is entered, which it waits for when it is at its end.
+        let mut under_way = self.under_way.lock();
+        if under_way.contains_key(&to) {
+            return true;
+        }
+        let sending = Sending::new(dialer.clone(), Arc::clone(&self.inbox));
+        let transfer = sending.transfer;
+        let (inbox, done) = (Arc::clone(&self.inbox), Arc::clone(&self.under_way));
         let task = self.runtime.spawn(async move {
             let delivered = sending.run(snapshot).await;
-            inbox.snapshot_sent(to, delivered);
+            let mut under_way = done.lock();
+            // Otherwise it was given up at the last moment.
+            if under_way.get(&to).is_some_and(|&(number, _)| number == transfer) {
+                under_way.remove(&to);
+                // Told before the next one can begin.
+                inbox.snapshot_sent(to, delivered);
+            }
         });
-        if let Some(before) = self.lock().insert(to, task.abort_handle()) {
-            before.abort();
-        }
+        under_way.insert(to, (transfer, task.abort_handle()));
         true
     }
 
     /// Gives up whatever is under way, and tells nobody.
     pub(in crate::transport) fn stop_all(&self) {
-        for (_, task) in std::mem::take(&mut *self.lock()) {
+        for (_, task) in std::mem::take(&mut *self.under_way.lock()).into_values() {
             task.abort();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, AbortHandle>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One snapshot on its way to one peer.
 struct Sending {
     dialer: Dialer,
+    inbox: Arc<dyn Inbox>,
     limits: WireLimits,
     /// Names it to the receiver, over however many connections.
     transfer: u64,
@@ -116,9 +139,9 @@ struct Achieved {
 }
 
 impl Sending {
-    fn new(dialer: Dialer) -> Self {
+    fn new(dialer: Dialer, inbox: Arc<dyn Inbox>) -> Self {
         let limits = dialer.config.snapshot_wire_limits();
-        Self { dialer, limits, transfer: random_u64() }
+        Self { dialer, inbox, limits, transfer: random_u64() }
     }
 
     /// Answers whether the peer has the state, or more.
@@ -232,6 +255,7 @@ impl Sending {
     ) -> Result<u64, AttemptError> {
         let mut number = first;
         let mut next_at = Instant::now();
+        let mut advanced_at = next_at;
         while let Some(data) = chunks.recv().await {
             tokio::time::sleep_until(next_at).await;
             let bytes = data.len() as u64;
@@ -241,6 +265,10 @@ impl Sending {
             number += 1;
             achieved.chunks += 1;
             achieved.bytes += bytes;
+            if advanced_at.elapsed() >= ADVANCED_INTERVAL {
+                advanced_at = Instant::now();
+                self.inbox.snapshot_advanced(self.dialer.peer);
+            }
         }
         Ok(number)
     }

@@ -33,6 +33,7 @@ const TRANSFER: u64 = 77;
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Heartbeat(u64),
+    Advanced(NodeId),
     Sent(NodeId, bool),
     Began,
     Chunk(u64, Bytes),
@@ -77,6 +78,10 @@ impl Inbox for Upper {
     }
 
     fn unreachable(&self, _peer: NodeId) {}
+
+    fn snapshot_advanced(&self, to: NodeId) {
+        let _ = self.events.send(Event::Advanced(to));
+    }
 
     fn snapshot_sent(&self, to: NodeId, delivered: bool) {
         let _ = self.events.send(Event::Sent(to, delivered));
@@ -568,30 +573,30 @@ async fn a_slow_receiver_holds_the_snapshot_back_and_no_message() {
 
 #[tokio::test]
 async fn a_snapshot_is_sent_no_faster_than_allowed() {
-    // Three chunks of 100 bytes, of which the first may go at once.
+    // Eight chunks of 100 bytes, of which the first may go at once.
     let rate = TransportConfig { snapshot_bytes_per_second_max: 1000, ..config() };
     let (mut us, _peer) = two_members(&rate).await;
     let began = Instant::now();
-    assert!(us.transport.send_snapshot(PEER, chunks(3)));
-    expect(&mut us.events, [Event::Sent(PEER, true)]).await;
-    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(us.transport.send_snapshot(PEER, chunks(8)));
+    // After half a second it is told that it gets on.
+    expect(&mut us.events, [Event::Advanced(PEER), Event::Sent(PEER, true)]).await;
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn a_newer_snapshot_takes_the_place_of_the_one_under_way() {
+async fn a_second_request_leaves_the_snapshot_under_way_alone() {
     let (mut us, theirs) = us_alone(&config()).await;
     assert!(us.transport.send_snapshot(PEER, chunks(3)));
-    let (first, mut old, _old_sending) = dialled(&theirs, Reply::Resume { chunk: 3 }).await;
+    let (first, mut parts, _sending) = dialled(&theirs, Reply::Resume { chunk: 3 }).await;
     assert!(us.transport.send_snapshot(PEER, chunks(0)));
-    let (second, _, mut sending) = dialled(&theirs, Reply::Done { delivered: true }).await;
+    assert_eq!(parts.part().await.expect("an end"), Part::End { chunks: 3 });
+    us.transport.stop_snapshots();
+    let closed = parts.part().await;
+    assert!(closed.is_err(), "{closed:?}");
+    assert!(us.events.try_recv().is_err(), "what was given up is not told");
+    // From then on there may be another.
+    assert!(us.transport.send_snapshot(PEER, chunks(0)));
+    let (second, _parts, _sending) = dialled(&theirs, Reply::Done { delivered: true }).await;
     assert_ne!(first, second);
     expect(&mut us.events, [Event::Sent(PEER, true)]).await;
-    // Whatever the old one still said, it ends.
-    while old.part().await.is_ok() {}
-    assert!(us.transport.send_snapshot(PEER, chunks(3)));
-    let (_, mut parts, _sending) = dialled(&theirs, Reply::Resume { chunk: 3 }).await;
-    us.transport.stop_snapshots();
-    while parts.part().await.is_ok() {}
-    assert!(us.events.try_recv().is_err(), "what was given up is not told");
-    let _ = sending.shutdown().await;
 }
