@@ -83,6 +83,17 @@
 //! order. Each write has a number; the completion of one that a later one has replaced proves
 //! nothing. Term and vote are one record.
 //!
+//! # SNAPSHOTS
+//!
+//! A log that only grows fills any disk. Once the state machine has its state on a disk of its own,
+//! the log before it can go ([`Node::compact`]); the snapshot that a log begins from is named by its
+//! last entry and holds the configuration in force there ([`SnapshotMeta`]). A follower that needs
+//! what is gone is sent the state (section 7 of the paper). It travels outside, and is complete and
+//! durable at its receiver before the core there hears of it. The write that names it is the commit
+//! point; to the rest of the core it is one large entry: committed when it comes, handed out to
+//! *install* once that write is durable, applied when the host says so, and nothing is handed out in
+//! between ([`Ready::install`]).
+//!
 //! # PROPOSALS AND READS
 //!
 //! Every proposal ends in exactly one [`ProposalOutcome`]: committed, superseded, dropped and why,
@@ -196,6 +207,7 @@ mod replication;
 mod rng;
 mod terms;
 mod types;
+mod view;
 
 pub use config::{Config, ElectionTimeout, Replication};
 pub use configuration::{Configuration, Member};

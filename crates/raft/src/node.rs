@@ -12,17 +12,13 @@ use crate::loads::Loads;
 use crate::log::Log;
 use crate::message::{AppendResult, Envelope, Message};
 use crate::outcome::{ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};
-use crate::progress::State;
 use crate::proposals::{Proposals, SeenForwards};
 use crate::reads::PendingReads;
-use crate::ready::{
-    HandOut, PeerProgress, Persist, ProgressState, Ready, Role, RoleChange, Status,
-};
+use crate::ready::{HandOut, Persist, Ready, RoleChange};
 use crate::recovered::Recovered;
 use crate::rng::Rng;
 use crate::types::{
-    Entry, EntryId, HardState, LogIndex, Millis, NodeId, Payload, ReadId, RequestId, SnapshotMeta,
-    Term, WriteId,
+    Entry, EntryId, HardState, LogIndex, Millis, NodeId, Payload, ReadId, RequestId, Term, WriteId,
 };
 
 /// One member of a Raft group, as a pure state machine: the host tells it what happened, then asks
@@ -124,96 +120,6 @@ impl Node {
             node.fail(fault);
         }
         node
-    }
-
-    // ---- Looking at it
-
-    /// This member.
-    pub fn id(&self) -> NodeId {
-        self.config.id
-    }
-
-    /// The latest term it has seen.
-    pub fn term(&self) -> Term {
-        self.hard_state.term
-    }
-
-    /// Whom it takes for the leader; itself where it leads.
-    pub fn leader(&self) -> Option<NodeId> {
-        match &self.role {
-            RoleState::Follower { leader } => leader.map(|(leader, _)| leader),
-            RoleState::PreCandidate { .. } | RoleState::Candidate { .. } => None,
-            RoleState::Leader(_) => Some(self.config.id),
-        }
-    }
-
-    /// Its role, term and leader.
-    pub fn role(&self) -> RoleChange {
-        let role = match &self.role {
-            RoleState::Follower { .. } => Role::Follower,
-            RoleState::PreCandidate { .. } => Role::PreCandidate,
-            RoleState::Candidate { .. } => Role::Candidate,
-            RoleState::Leader(_) => Role::Leader,
-        };
-        RoleChange { role, term: self.term(), leader: self.leader() }
-    }
-
-    /// A look at everything that operators ask for.
-    pub fn status(&self) -> Status {
-        Status {
-            id: self.config.id,
-            role: self.role(),
-            vote: self.hard_state.vote,
-            last: self.log.last_id(),
-            durable: self.durable_index(),
-            commit: self.log.commit(),
-            applied: self.log.applied(),
-            compacted: self.log.snapshot().last,
-        }
-    }
-
-    /// The configuration in force: the latest in its log, committed or not.
-    pub fn configuration(&self) -> &crate::configuration::Configuration {
-        self.log.configuration()
-    }
-
-    /// The last entry that was handed out to be applied.
-    pub fn handed_out(&self) -> LogIndex {
-        self.log.handed_out()
-    }
-
-    /// How it sees the others, where it leads; in the order of their numbers.
-    pub fn progress(&self) -> impl Iterator<Item = PeerProgress> {
-        let leader = match &self.role {
-            RoleState::Leader(leader) => Some(leader),
-            _ => None,
-        };
-        let peers = leader.into_iter().flat_map(|leader| &leader.progress);
-        peers.map(|(&id, progress)| {
-            let state = match progress.state {
-                State::Probe { .. } => ProgressState::Probe,
-                State::Replicate(_) => ProgressState::Replicate,
-                State::Snapshot { .. } => ProgressState::Snapshot,
-            };
-            PeerProgress { id, state, matched: progress.matched }
-        })
-    }
-
-    /// What a state that ends with the entry at `index` has to say of itself: the entry's identity
-    /// and the configuration in force there. `None` where the entry was compacted or is not there.
-    pub fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
-        self.log.snapshot_at(index)
-    }
-
-    /// Whether a snapshot that ends with this entry holds anything that this member lacks: a host
-    /// that is offered one asks before it receives all of it.
-    pub fn needs_snapshot(&self, last: EntryId) -> bool {
-        last.index > self.log.commit() && !self.log.contains(last)
-    }
-
-    /// The term of the entry at this index; `None` where it was compacted or is not there.
-    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        self.log.term(index)
     }
 
     // ---- Inputs
