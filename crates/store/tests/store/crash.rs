@@ -1,0 +1,112 @@
+use quorate_disk::{MemoryDisk, Trace};
+use quorate_kv::Command;
+
+use crate::support::{Member, Model, log};
+
+/// A run of a member with its trace, and which position was durable after how many operations.
+fn recorded(log: &[Command]) -> (Trace, Vec<(usize, u64)>, u32) {
+    let disk = MemoryDisk::new(1);
+    disk.record();
+    let last = log.len() as u64;
+    let mut member = Member::start(&disk, 0, last).unwrap();
+    let mut durable = vec![(disk.trace().len(), 0)];
+    while member.applied < last {
+        member.apply(log);
+        if member.applied.is_multiple_of(5) {
+            member.flush();
+        }
+        while member.background() {}
+        while member.run_job().unwrap() {
+            if durable.last().unwrap().1 < member.durable {
+                durable.push((disk.trace().len(), member.durable));
+            }
+            member.background();
+        }
+    }
+    member.settle().unwrap();
+    durable.push((disk.trace().len(), member.durable));
+    (disk.trace(), durable, member.checkpoints)
+}
+
+/// A crash at an operation, and what a start makes of it.
+fn check(
+    trace: &Trace,
+    log: &[Command],
+    model: &Model,
+    durable: &[(usize, u64)],
+    (at, seed): (usize, u64),
+) -> (bool, bool) {
+    let disk = trace.replay(at, seed);
+    disk.crash();
+    let last = log.len() as u64;
+    let mut member = match Member::start(&disk, 0, last) {
+        Ok(member) => member,
+        Err(error) => panic!("crash at {at}, seed {seed}: {error}"),
+    };
+    let known = durable.iter().rev().find(|(operations, _)| *operations <= at);
+    let next = durable.iter().find(|(operations, _)| *operations > at);
+    let known = known.map_or(0, |(_, index)| *index);
+    let next = next.map_or(last, |(_, index)| *index);
+    assert!((known..=next).contains(&member.durable), "crash at {at}, seed {seed}");
+    assert!(member.durable == known || member.durable == next, "crash at {at}, seed {seed}");
+    member.check(model);
+    let slower = !member.warnings.is_empty();
+    let went_on = member.applied < last;
+    member.run(log).unwrap();
+    member.check(model);
+    (slower, went_on)
+}
+
+#[test]
+fn a_crash_leaves_the_last_flush_or_the_one_under_way() {
+    let log = log(5, 60);
+    let model = Model::new(&log);
+    let (trace, durable, checkpoints) = recorded(&log);
+    assert!(checkpoints >= 2, "only {checkpoints} checkpoints");
+    for at in (0..=trace.len()).step_by(11) {
+        check(&trace, &log, &model, &durable, (at, at as u64));
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: every operation of several runs"]
+fn a_crash_at_any_operation_leaves_the_last_flush_or_the_one_under_way() {
+    for run in 0..4 {
+        let log = log(100 + run, 80);
+        let model = Model::new(&log);
+        let (trace, durable, _) = recorded(&log);
+        for at in 0..=trace.len() {
+            check(&trace, &log, &model, &durable, (at, run + at as u64));
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_ends_the_member_and_loses_nothing() {
+    let log = log(9, 40);
+    let model = Model::new(&log);
+    let last = log.len() as u64;
+    for after in (0..120).step_by(5) {
+        for sync in [false, true] {
+            let disk = MemoryDisk::new(after);
+            let mut member = Member::start(&disk, 0, last).unwrap();
+            if sync {
+                disk.fail_sync(after)
+            } else {
+                disk.fail_write(after)
+            }
+            let failed = member.run(&log);
+            let (applied, durable) = (member.applied, member.durable);
+            drop(member);
+            disk.crash();
+            let mut member = Member::start(&disk, 0, last).unwrap();
+            if failed.is_ok() {
+                assert_eq!(member.applied, last);
+            }
+            assert!(member.applied >= durable && member.applied <= applied);
+            member.check(&model);
+            member.run(&log).unwrap();
+            member.check(&model);
+        }
+    }
+}
