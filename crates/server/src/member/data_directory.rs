@@ -4,20 +4,29 @@
 //!
 //! ```text
 //!   <data-dir>/log/     the log, with the member's identity in every segment
+//!   <data-dir>/store/   the state machine's state, up to some entry of the log
 //! ```
+//!
+//! The log is the truth and the store what was made of it so far: one without a store makes its
+//! store anew, as long as it still has every entry.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use quorate_disk::{Disk, DiskError, RealDisk};
 use quorate_raft::{Configuration, Member, NodeId, Recovered, SnapshotMeta};
-use quorate_wal::{Identity, Wal, WalConfig, WalError};
+use quorate_store::StoreError;
+use quorate_wal::{self as wal, Wal, WalConfig, WalError};
 use thiserror::Error;
 
 use crate::config::{InitialState, ServerConfig};
+use crate::machine::{KvMachine, MachineConfig};
 use crate::random::random_u64;
+use crate::runtime::MachineError;
 
 const LOG_DIRECTORY: &str = "log";
+const STORE_DIRECTORY: &str = "store";
 /// Where etcd keeps its data below the directory that both call `--data-dir`.
 const ETCD_DIRECTORIES: [&str; 2] = ["member/wal", "member/snap"];
 
@@ -25,7 +34,7 @@ const ETCD_DIRECTORIES: [&str; 2] = ["member/wal", "member/snap"];
 pub struct DataDirectory {
     /// The log.
     pub log: Wal,
-    /// What was found in it.
+    /// What was found in it, and beside it.
     pub recovered: Recovered,
     /// Drawn when the directory was made.
     pub incarnation: u64,
@@ -57,6 +66,9 @@ pub enum DataDirectoryError {
     /// The log in it.
     #[error("data directory: {0}")]
     Log(#[from] WalError),
+    /// The store in it.
+    #[error("data directory: {0}")]
+    Store(#[from] MachineError),
     /// The directory itself.
     #[error("data directory: {0}")]
     Disk(#[from] DiskError),
@@ -65,20 +77,23 @@ pub enum DataDirectoryError {
 impl DataDirectoryError {
     /// Whether the disk failed, rather than that the directory is not one to be used.
     pub fn is_fault(&self) -> bool {
-        use std::io::ErrorKind::{
-            IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem,
-        };
         match self {
-            Self::Disk(error) | Self::Log(WalError::Disk(error)) => match error {
-                DiskError::NoSpace { .. } => true,
-                DiskError::Io { source, .. } => !matches!(
-                    source.kind(),
-                    PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory
-                ),
-                _ => false,
-            },
+            Self::Disk(error) | Self::Log(WalError::Disk(error)) => is_disk_fault(error),
+            Self::Store(MachineError::Store(StoreError::Disk(error))) => is_disk_fault(error),
             _ => false,
         }
+    }
+}
+
+fn is_disk_fault(error: &DiskError) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
+    match error {
+        DiskError::NoSpace { .. } => true,
+        DiskError::Io { source, .. } => !matches!(
+            source.kind(),
+            PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory
+        ),
+        _ => false,
     }
 }
 
@@ -135,10 +150,42 @@ impl DataDirectory {
         }
         disk.create_directory(&log_directory)?;
         let incarnation = random_u64();
-        let identity = Identity { cluster, member, incarnation };
+        let identity = wal::Identity { cluster, member, incarnation };
         let snapshot = SnapshotMeta { configuration, ..SnapshotMeta::default() };
         let log = Wal::create(disk, &log_directory, identity, &snapshot, WalConfig::default())?;
         let recovered = Recovered { snapshot, ..Recovered::default() };
         Ok(Self { log, recovered, incarnation })
+    }
+
+    /// Opens the state machine that goes with the log, or makes it.
+    ///
+    /// # Errors
+    /// Why its store is refused.
+    pub fn open_machine(
+        &mut self,
+        directory: &Path,
+        config: MachineConfig,
+    ) -> Result<KvMachine, DataDirectoryError> {
+        let began = Instant::now();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let wal::Identity { cluster, member, .. } = self.log.identity();
+        let identity = quorate_store::Identity { cluster, member };
+        let root = directory.join(STORE_DIRECTORY);
+        let (machine, applied, warnings) =
+            KvMachine::open(disk, &root, identity, &self.recovered, config)?;
+        for warning in warnings {
+            tracing::warn!(%warning, "an index checkpoint is of no use; the start took longer");
+        }
+        tracing::info!(
+            index = applied.0,
+            entries_to_replay = self.recovered.last.0 - applied.0,
+            revision = machine.kv().revision().0,
+            keys = machine.kv().key_count(),
+            records = machine.store().record_count(),
+            duration_ms = began.elapsed().as_millis() as u64,
+            "opened the store"
+        );
+        self.recovered.applied = applied;
+        Ok(machine)
     }
 }

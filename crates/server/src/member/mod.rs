@@ -11,9 +11,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_kv::{KvConfig, KvLimits};
+use quorate_kv::KvLimits;
 use quorate_raft::{Config, ElectionTimeout};
-use quorate_replica::ReplicaConfig;
+use quorate_replica::{FlushConfig, ReplicaConfig};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ use crate::api::etcd::{
     ApiLimits, ClusterInfo, EMULATED_VERSION, Health, MemberInfo, publish_member,
 };
 use crate::config::{ServerConfig, Url};
-use crate::machine::{KvMachine, MemberAttributes};
+use crate::machine::{KvMachine, MachineConfig, MemberAttributes};
 use crate::random::random_u64;
 use crate::runtime::{Handle, Parts, Running, RuntimeConfig, StopReason, start};
 use crate::transport::{Inbox, PeerAddress, PeerIdentity, PeerTransport, TransportConfig};
@@ -103,9 +103,10 @@ async fn listen(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
 
 fn start_member(
     config: &ServerConfig,
-    data: DataDirectory,
+    mut data: DataDirectory,
     listeners: Vec<TcpListener>,
 ) -> Result<Running<KvMachine>, StartError> {
+    let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
     let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
     let raft = Config {
         election_timeout: ElectionTimeout::Randomized(config.election_timeout_ms),
@@ -117,9 +118,12 @@ fn start_member(
         ..Config::new(config.member, random_u64())
     };
     let parts = Parts {
-        replica: ReplicaConfig::new(raft, random_u64()),
+        replica: ReplicaConfig {
+            flush: Some(FlushConfig::default()),
+            ..ReplicaConfig::new(raft, random_u64())
+        },
         recovered: data.recovered,
-        machine: KvMachine::new(KvConfig::default()),
+        machine,
         reader: data.log.reader(),
         writer: data.log,
         config: RuntimeConfig {

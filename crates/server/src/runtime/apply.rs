@@ -154,7 +154,7 @@ impl<M: HostedMachine> Applier<'_, M> {
     }
 
     fn step_query(&mut self, query: BoxedQuery<M>) -> Result<(), StopReason> {
-        match query.step(&self.machine).map_err(StopReason::machine)? {
+        match query.step(&mut self.machine).map_err(StopReason::machine)? {
             Stepped::Answered => {}
             Stepped::More(query) => self.queries.push_back(query),
             Stepped::Finish(query) => self.shared.finishes.push(query),

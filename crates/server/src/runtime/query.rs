@@ -21,7 +21,7 @@ pub trait Query<M: StateMachine>: Send + 'static {
     ///
     /// # Errors
     /// The state machine cannot go on, and the member stops.
-    fn step(&mut self, machine: &M) -> Result<Step<Self::Answer>, M::Error>;
+    fn step(&mut self, machine: &mut M) -> Result<Step<Self::Answer>, M::Error>;
 
     /// The state machine was replaced by another, of a later index: begin anew with that one.
     fn restart(&mut self);
@@ -56,7 +56,7 @@ pub(super) enum Stepped<M: StateMachine> {
 
 /// A query of whatever kind with its answer's way back.
 pub(super) trait ErasedQuery<M: StateMachine>: Send {
-    fn step(self: Box<Self>, machine: &M) -> Result<Stepped<M>, M::Error>;
+    fn step(self: Box<Self>, machine: &mut M) -> Result<Stepped<M>, M::Error>;
     fn restart(&mut self);
     fn finish(self: Box<Self>) -> Result<(), M::Error>;
     fn fail(self: Box<Self>, error: ReadError);
@@ -74,7 +74,7 @@ pub(super) struct Asked<M: StateMachine, Q: Query<M>> {
 }
 
 impl<M: StateMachine + 'static, Q: Query<M>> ErasedQuery<M> for Asked<M, Q> {
-    fn step(mut self: Box<Self>, machine: &M) -> Result<Stepped<M>, M::Error> {
+    fn step(mut self: Box<Self>, machine: &mut M) -> Result<Stepped<M>, M::Error> {
         // Nobody waits for it any more, so nothing is left to do.
         if self.respond.is_closed() {
             return Ok(Stepped::Answered);

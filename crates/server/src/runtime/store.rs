@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use quorate_replica::Job;
-
 use super::handle::Shared;
 use super::input::{ApplyItem, StoreItem};
 use super::machine::HostedMachine;

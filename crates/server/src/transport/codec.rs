@@ -128,6 +128,16 @@ pub(super) fn for_each_part<E: From<prost::DecodeError>>(
     Ok(())
 }
 
+/// The bytes of a configuration, as they are kept beside a state.
+pub(crate) fn encode_configuration(configuration: &Configuration) -> Vec<u8> {
+    configuration_to_wire(configuration).encode_to_vec()
+}
+
+/// The configuration in these bytes; `None` where they are none.
+pub(crate) fn decode_configuration(bytes: &[u8]) -> Option<Configuration> {
+    wire::Configuration::decode(bytes).ok().map(configuration_from_wire)
+}
+
 fn required<T>(part: Option<T>, name: &'static str) -> Result<T, CodecError> {
     part.ok_or(CodecError::Missing { part: name })
 }

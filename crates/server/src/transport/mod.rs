@@ -35,6 +35,7 @@ use quorate_raft::{Envelope, NodeId};
 use tokio::net::TcpListener;
 
 use crate::runtime::{Handle, HostedMachine};
+pub(crate) use codec::{decode_configuration, encode_configuration};
 use dial::Dialer;
 use inbound::Inbound;
 use outbound::Outbound;

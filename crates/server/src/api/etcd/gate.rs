@@ -14,7 +14,7 @@ use super::ClusterInfo;
 use super::error::ApiError;
 use crate::machine::{Applied, Command, KvMachine};
 use crate::proto::etcdserverpb::ResponseHeader;
-use crate::runtime::Handle;
+use crate::runtime::{Handle, Query};
 
 /// What all services share.
 pub(super) struct Gate {
@@ -95,6 +95,40 @@ impl Gate {
                 Err(error) => ApiError::from(error),
             };
             patience.another_try(error).await?;
+        }
+    }
+
+    /// Makes a read that may take long, in slices; else as [`Gate::read`]. `query` is asked for each
+    /// attempt.
+    pub(super) async fn query<Q: Query<KvMachine>>(
+        &self,
+        serializable: bool,
+        query: impl Fn() -> Q,
+    ) -> Result<Q::Answer, ApiError> {
+        if serializable {
+            return self.handle.query_local(query()).await.map_err(ApiError::from);
+        }
+        let mut patience = self.patience();
+        loop {
+            patience.note_status();
+            let error = match self.handle.query(query()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => ApiError::from(error),
+            };
+            patience.another_try(error).await?;
+        }
+    }
+
+    /// Waits until nothing before this revision takes up room any more, as far as this member's
+    /// compaction goes.
+    pub(super) async fn compacted(&self, revision: Revision) -> Result<(), ApiError> {
+        let mut compactions = self.read(true, KvMachine::compactions).await?;
+        let limit = Duration::from_millis(self.info.limits.request_timeout_ms);
+        let done = compactions.wait_for(|&done| done >= revision);
+        match tokio::time::timeout(limit, done).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_stopped)) => Err(ApiError::Stopped),
+            Err(_elapsed) => Err(ApiError::TimedOut),
         }
     }
 

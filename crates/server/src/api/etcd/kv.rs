@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::error::ApiError;
 use super::gate::Gate;
 use super::{convert, not_built};
-use crate::machine::{Applied, Command};
+use crate::machine::{Applied, Command, RangeQuery, TxnQuery};
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::kv_server::Kv;
 
@@ -42,9 +42,8 @@ impl KvService {
     ) -> Result<store::TxnResponse, ApiError> {
         if request.is_read_only() {
             let request = Arc::new(request);
-            let read =
-                move |machine: &crate::machine::KvMachine| machine.kv().read_transaction(&request);
-            return Ok(self.gate.read(serializable, read).await??);
+            let query = || TxnQuery::new(Arc::clone(&request));
+            return Ok(self.gate.query(serializable, query).await??);
         }
         match self.propose(StoreCommand::Txn(request)).await? {
             StoreResponse::Txn(response) => Ok(response),
@@ -82,8 +81,9 @@ impl Kv for KvService {
         let range = convert::range_request(request.get_ref())?;
         range.validate().map_err(ApiError::from)?;
         let range = Arc::new(range);
-        let read = move |machine: &crate::machine::KvMachine| machine.kv().range(&range);
-        let answer = self.gate.read(serializable, read).await?.map_err(ApiError::from)?;
+        let keys_max = self.gate.info().limits.range_slice_keys;
+        let query = || RangeQuery::new(Arc::clone(&range), keys_max);
+        let answer = self.gate.query(serializable, query).await?.map_err(ApiError::from)?;
         let header = self.header(answer.revision);
         Ok(Response::new(wire::RangeResponse { header, ..convert::range_response(answer) }))
     }
@@ -150,8 +150,12 @@ impl Kv for KvService {
     ) -> Result<Response<wire::CompactionResponse>, Status> {
         self.gate.admit(request.metadata())?;
         let compaction = convert::compaction_request(*request.get_ref());
+        let through = Revision(request.get_ref().revision);
         match self.propose(StoreCommand::Compact(compaction)).await? {
             StoreResponse::Compact(revision) => {
+                if request.get_ref().physical {
+                    self.gate.compacted(through).await?;
+                }
                 Ok(Response::new(wire::CompactionResponse { header: self.header(revision) }))
             }
             other => unreachable!("a compaction was answered with {other:?}"),

@@ -78,6 +78,8 @@ pub struct ApiLimits {
     pub message_overhead_bytes: usize,
     /// `--max-txn-ops`.
     pub kv: KvLimits,
+    /// Keys that a range goes over before commands that wait get their turn.
+    pub range_slice_keys: usize,
     /// Milliseconds that a request may take altogether, waiting for a leader included.
     pub request_timeout_ms: u64,
     /// Bytes that the store may have by `--quota-backend-bytes`; reported, not yet enforced.
@@ -91,6 +93,7 @@ impl Default for ApiLimits {
             request_bytes_max: 1_572_864,
             message_overhead_bytes: 512 << 10,
             kv: KvLimits::default(),
+            range_slice_keys: 1000,
             request_timeout_ms: Self::request_timeout_ms_for(ELECTION_TIMEOUT_MS),
             quota_bytes: 2 << 30,
         }

@@ -1,7 +1,6 @@
 //! Members whose state machine keeps its state apart from the log: flushes, the log cut behind them,
 //! snapshots to a member that comes late, work in the background, and reads in slices.
 
-use bytes::Bytes;
 use quorate_replica::{
     Background, BoxedJob, FlushConfig, Job, SnapshotReader, SnapshotSink, SnapshotSource,
 };
@@ -198,7 +197,7 @@ impl Transport for Wires {
             if let Admission::Wanted(mut incoming) = receiver.peer_snapshot_offered(&offer) {
                 let mut number = 0;
                 while let Some(chunk) = snapshot.chunk(number).expect("it can be read") {
-                    incoming.write(number, Bytes::from(chunk)).expect("it can be written");
+                    incoming.write(number, chunk).expect("it can be written");
                     number += 1;
                 }
                 incoming.finish().expect("it is whole");
@@ -351,7 +350,7 @@ struct WaitsFor {
 impl Query<Notes> for WaitsFor {
     type Answer = (usize, Option<String>);
 
-    fn step(&mut self, notes: &Notes) -> Result<Step<Self::Answer>, CommandError> {
+    fn step(&mut self, notes: &mut Notes) -> Result<Step<Self::Answer>, CommandError> {
         self.slices += 1;
         Ok(match self.commands {
             0 => Step::Answer((0, None)),

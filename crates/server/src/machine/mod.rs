@@ -1,0 +1,283 @@
+//! The state machine that `quorate server` replicates: the key-value store with its disk, and beside
+//! it what each member has published of itself, which is kept in a row of the same store.
+
+mod command;
+mod queries;
+mod rows;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_disk::Disk;
+use quorate_kv::{HistoryError, Kv, KvConfig, KvError, Revision};
+use quorate_raft::{LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
+use quorate_replica::{Background, BoxedJob, Job, SnapshotSource, StateMachine};
+use quorate_store::{
+    Identity, LogExtent, Opened, RetiredKv, Store, StoreConfig, StoreDone, StoreError, StoreJob,
+    StoredKv,
+};
+use tokio::sync::watch;
+
+use crate::runtime::MachineError;
+pub use command::{Command, MemberAttributes};
+pub use queries::{RangeQuery, TxnQuery};
+use rows::{MEMBERS_ROW, Members};
+use snapshots::KvSnapshots;
+pub use snapshots::Staged;
+
+/// The store, and what the members say of themselves.
+#[derive(Debug)]
+pub struct KvMachine {
+    stored: StoredKv,
+    members: Members,
+    /// What the members say was changed since the last flush was taken.
+    members_changed: bool,
+    snapshots: Arc<KvSnapshots>,
+    done: DoneJobs,
+    /// Whether a job of `background` is under way, and what waits for its end: the store thread is
+    /// given one at a time.
+    job_under_way: bool,
+    jobs: VecDeque<KvJob>,
+    /// The last revision whose compaction has come to its end, for those who wait for one.
+    compacted: watch::Sender<Revision>,
+}
+
+/// What applying a command gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The store's answer.
+    Kv(quorate_kv::Response),
+    /// The member's attributes are known.
+    MemberPublished,
+}
+
+/// How a machine's store is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineConfig {
+    /// The part in memory.
+    pub kv: KvConfig,
+    /// The part on disk.
+    pub store: StoreConfig,
+}
+
+/// Jobs that were done, on their way back from the store thread.
+type DoneJobs = Arc<Mutex<Vec<StoreDone>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something for the store thread.
+#[derive(Debug)]
+struct KvJob {
+    work: Work,
+    done: DoneJobs,
+}
+
+#[derive(Debug)]
+enum Work {
+    Store(StoreJob),
+    /// Remove a state that another has taken the place of.
+    Remove(RetiredKv),
+}
+
+impl Job for KvJob {
+    type Error = MachineError;
+
+    fn run(self: Box<Self>) -> Result<(), MachineError> {
+        match self.work {
+            Work::Store(job) => {
+                let done = job.run()?;
+                lock(&self.done).push(done);
+            }
+            Work::Remove(retired) => retired.remove()?,
+        }
+        Ok(())
+    }
+}
+
+impl KvMachine {
+    /// Opens the store in `root`, or makes it, for a log of which this was found. Answers the
+    /// machine, the index that it has applied, and what an operator may want to know.
+    ///
+    /// # Errors
+    /// Why the store is refused. Nothing was changed.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        identity: Identity,
+        recovered: &Recovered,
+        config: MachineConfig,
+    ) -> Result<(Self, LogIndex, Vec<StoreError>), MachineError> {
+        let Recovered { snapshot, last, terms, .. } = recovered;
+        let term_of = |index: u64| {
+            let run = terms.iter().rfind(|first| first.index.0 <= index);
+            match run {
+                _ if index == snapshot.last.index.0 => Some(snapshot.last.term.0),
+                Some(first) if index <= last.0 => Some(first.term.0),
+                _ => None,
+            }
+        };
+        let log = LogExtent { first: snapshot.last.index.0, last: last.0, term_of: &term_of };
+        let Opened { stored, warnings } =
+            StoredKv::open(disk, root, identity, &log, config.store, config.kv)?;
+        let members = Members::read(&stored.store().system())?;
+        let applied = LogIndex(stored.store().position().index);
+        let snapshots = Arc::new(KvSnapshots::new(&stored));
+        let machine = Self {
+            members,
+            members_changed: false,
+            snapshots,
+            done: Arc::default(),
+            job_under_way: false,
+            jobs: VecDeque::new(),
+            compacted: watch::Sender::new(Revision(-1)),
+            stored,
+        };
+        machine.note_compaction();
+        Ok((machine, applied, warnings))
+    }
+
+    /// The part in memory.
+    pub fn kv(&self) -> &Kv {
+        self.stored.kv()
+    }
+
+    /// The part on disk.
+    pub fn store(&self) -> &Arc<Store> {
+        self.stored.store()
+    }
+
+    /// What the member has published of itself, once it has.
+    pub fn member(&self, id: NodeId) -> Option<&MemberAttributes> {
+        self.members.attributes.get(&id)
+    }
+
+    /// Follows the last revision whose compaction has come to its end: nothing before it takes up
+    /// room any more, but for what the next flush will free.
+    pub fn compactions(&self) -> watch::Receiver<Revision> {
+        self.compacted.subscribe()
+    }
+
+    fn note_compaction(&self) {
+        let revision = self.kv().compact_revision();
+        if self.kv().compaction_is_done() {
+            self.compacted.send_if_modified(|done| {
+                let changed = *done != revision;
+                *done = revision;
+                changed
+            });
+        }
+    }
+
+    /// The reason behind a record that cannot be read.
+    fn failure(&self, error: HistoryError) -> MachineError {
+        history_failure(self.store(), error)
+    }
+
+    fn job(&self, work: Work) -> KvJob {
+        KvJob { work, done: Arc::clone(&self.done) }
+    }
+
+    /// Takes note of whatever jobs are done.
+    fn take_done(&mut self) {
+        for done in std::mem::take(&mut *lock(&self.done)) {
+            self.stored.done(done);
+        }
+    }
+}
+
+/// The reason behind a record that cannot be read.
+fn history_failure(store: &Store, error: HistoryError) -> MachineError {
+    store.failure().map_or(MachineError::History(error), MachineError::Store)
+}
+
+impl StateMachine for KvMachine {
+    type Response = Result<Applied, KvError>;
+    type Error = MachineError;
+    type Staged = Staged;
+
+    fn apply(
+        &mut self,
+        _index: LogIndex,
+        _request: RequestId,
+        command: &[u8],
+    ) -> Result<Self::Response, MachineError> {
+        Ok(match Command::decode(command)? {
+            Command::Kv(command) => {
+                let applied = self.stored.apply(&command).map_err(|error| self.failure(error))?;
+                applied.result.map(Applied::Kv)
+            }
+            Command::PublishMember(attributes) => {
+                self.members.publish(attributes, command);
+                self.members_changed = true;
+                Ok(Applied::MemberPublished)
+            }
+        })
+    }
+
+    fn digest(&self) -> u64 {
+        self.kv().digest() ^ (u64::from(self.members.digest) << 16)
+    }
+
+    fn take_flush(&mut self, at: &SnapshotMeta) -> Option<BoxedJob<MachineError>> {
+        let mut system = Vec::new();
+        if std::mem::take(&mut self.members_changed) {
+            system.push((MEMBERS_ROW, self.members.encode()));
+        }
+        let job = self.stored.take_flush(rows::position(at), system);
+        Some(Box::new(self.job(Work::Store(job))))
+    }
+
+    fn flushed(&mut self) {
+        self.take_done();
+    }
+
+    fn background(&mut self) -> Result<Background<MachineError>, MachineError> {
+        if !self.job_under_way
+            && let Some(job) = self.jobs.pop_front()
+        {
+            self.job_under_way = true;
+            return Ok(Background::Job(Box::new(job)));
+        }
+        let step = self.stored.background().map_err(|error| self.failure(error))?;
+        self.note_compaction();
+        match step.job {
+            Some(job) => {
+                let job = self.job(Work::Store(job));
+                self.jobs.push_back(job);
+                Ok(Background::More)
+            }
+            None if step.more => Ok(Background::More),
+            None => Ok(Background::Idle),
+        }
+    }
+
+    fn job_done(&mut self) {
+        self.job_under_way = false;
+        self.take_done();
+    }
+
+    fn snapshot_source(&self) -> Option<Arc<dyn SnapshotSource<Self>>> {
+        Some(Arc::clone(&self.snapshots) as Arc<dyn SnapshotSource<Self>>)
+    }
+
+    fn install(&mut self, staged: Staged) -> Result<(), MachineError> {
+        let (state, members) = staged.take();
+        let retired = state.install(&mut self.stored);
+        self.members = members;
+        self.members_changed = false;
+        self.snapshots.replace(&self.stored);
+        // Jobs of the state before bring back nothing that this one would want to hear.
+        self.done = Arc::default();
+        self.job_under_way = false;
+        self.jobs.clear();
+        self.jobs.push_back(self.job(Work::Remove(retired)));
+        self.note_compaction();
+        Ok(())
+    }
+}
