@@ -13,9 +13,13 @@ fn key_range(key: &Bytes, range_end: &Bytes) -> kv::KeyRange {
     kv::KeyRange { key: key.to_vec(), range_end: range_end.to_vec() }
 }
 
-/// Refuses sort orders and targets that do not exist.
+/// Refuses a key that is empty, then sort orders and targets that do not exist: clients are told
+/// what etcd finds first.
 pub(super) fn range_request(request: &wire::RangeRequest) -> Result<kv::RangeRequest, ApiError> {
     use wire::range_request::{SortOrder, SortTarget};
+    if request.key.is_empty() {
+        return Err(KvError::EmptyKey.into());
+    }
     let sort_order = match SortOrder::try_from(request.sort_order) {
         Ok(SortOrder::None) => kv::SortOrder::None,
         Ok(SortOrder::Ascend) => kv::SortOrder::Ascend,
@@ -63,27 +67,49 @@ pub(super) fn delete_range_request(request: &wire::DeleteRangeRequest) -> kv::De
     }
 }
 
-/// Refuses what etcd's types can say and the store's cannot: an operation of no kind, a comparison
-/// or a sort option that does not exist. Recursion is bounded by the decoder that made the message.
-pub(super) fn txn_request(request: &wire::TxnRequest) -> Result<kv::TxnRequest, ApiError> {
-    let ops =
-        |ops: &[wire::RequestOp]| ops.iter().map(request_op).collect::<Result<Vec<_>, ApiError>>();
+/// Refuses what is wrong with one comparison or operation, in the order in which etcd looks at
+/// them: the lengths of the lists first, then the keys of comparisons, then operation by operation,
+/// those of a transaction within among them. `operations_max` is what the transactions around this
+/// one have left. Recursion is bounded by the decoder that made the message.
+///
+/// What is wrong with operations together is left to [`kv::TxnRequest::validate`].
+pub(super) fn txn_request(
+    request: &wire::TxnRequest,
+    operations_max: usize,
+) -> Result<kv::TxnRequest, ApiError> {
+    let wire::TxnRequest { compare: compares, success, failure } = request;
+    let longest = compares.len().max(success.len()).max(failure.len());
+    let Some(left) = operations_max.checked_sub(longest) else {
+        return Err(KvError::TooManyOperations.into());
+    };
+    if compares.iter().any(|compare| compare.key.is_empty()) {
+        return Err(KvError::EmptyKey.into());
+    }
+    let ops = |ops: &[wire::RequestOp]| {
+        ops.iter().map(|op| request_op(op, left)).collect::<Result<Vec<_>, ApiError>>()
+    };
     Ok(kv::TxnRequest {
-        compare: request.compare.iter().map(compare).collect::<Result<_, _>>()?,
-        success: ops(&request.success)?,
-        failure: ops(&request.failure)?,
+        compare: compares.iter().map(compare).collect::<Result<_, _>>()?,
+        success: ops(success)?,
+        failure: ops(failure)?,
     })
 }
 
-fn request_op(op: &wire::RequestOp) -> Result<kv::RequestOp, ApiError> {
+fn request_op(op: &wire::RequestOp, operations_max: usize) -> Result<kv::RequestOp, ApiError> {
     use wire::request_op::Request;
     Ok(match &op.request {
         Some(Request::RequestRange(range)) => kv::RequestOp::Range(range_request(range)?),
-        Some(Request::RequestPut(put)) => kv::RequestOp::Put(put_request(put)),
-        Some(Request::RequestDeleteRange(delete)) => {
-            kv::RequestOp::DeleteRange(delete_range_request(delete))
+        Some(Request::RequestPut(put)) => {
+            let put = put_request(put);
+            put.validate()?;
+            kv::RequestOp::Put(put)
         }
-        Some(Request::RequestTxn(txn)) => kv::RequestOp::Txn(txn_request(txn)?),
+        Some(Request::RequestDeleteRange(delete)) => {
+            let delete = delete_range_request(delete);
+            delete.validate()?;
+            kv::RequestOp::DeleteRange(delete)
+        }
+        Some(Request::RequestTxn(txn)) => kv::RequestOp::Txn(txn_request(txn, operations_max)?),
         // etcd's answer, odd as it reads.
         None => return Err(KvError::KeyNotFound.into()),
     })
@@ -232,8 +258,9 @@ mod tests {
 
     #[test]
     fn sort_options_that_do_not_exist_are_refused_wherever_they_are() {
-        let order = wire::RangeRequest { sort_order: 3, ..Default::default() };
-        let target = wire::RangeRequest { sort_target: -1, ..Default::default() };
+        let range = wire::RangeRequest { key: "a".into(), ..Default::default() };
+        let order = wire::RangeRequest { sort_order: 3, ..range.clone() };
+        let target = wire::RangeRequest { sort_target: -1, ..range };
         assert_eq!(range_request(&order), Err(ApiError::InvalidSortOption));
         assert_eq!(range_request(&target), Err(ApiError::InvalidSortOption));
 
@@ -246,7 +273,45 @@ mod tests {
             success: vec![nested(wire::request_op::Request::RequestTxn(inner))],
             ..Default::default()
         };
-        assert_eq!(txn_request(&outer), Err(ApiError::InvalidSortOption));
+        assert_eq!(txn_request(&outer, 2), Err(ApiError::InvalidSortOption));
+        assert_eq!(txn_request(&outer, 1), Err(ApiError::Kv(KvError::TooManyOperations)));
+    }
+
+    /// Of several things that are wrong, the first that etcd finds is told.
+    #[test]
+    fn what_etcd_finds_first_is_told() {
+        use wire::request_op::Request;
+        let op = |request| wire::RequestOp { request: Some(request) };
+        let unsorted = wire::RangeRequest { sort_order: 3, ..Default::default() };
+        assert_eq!(range_request(&unsorted), Err(ApiError::Kv(KvError::EmptyKey)));
+
+        let unsorted = wire::RangeRequest { key: "a".into(), ..unsorted };
+        let valued = wire::PutRequest {
+            key: "a".into(),
+            value: "v".into(),
+            ignore_value: true,
+            ..Default::default()
+        };
+        let nothing = wire::RequestOp { request: None };
+        let wrongs = [
+            (op(Request::RequestRange(unsorted)), ApiError::InvalidSortOption),
+            (op(Request::RequestPut(valued)), ApiError::Kv(KvError::ValueProvided)),
+            (op(Request::RequestDeleteRange(Default::default())), ApiError::Kv(KvError::EmptyKey)),
+            (nothing, ApiError::Kv(KvError::KeyNotFound)),
+        ];
+        for (first, expected) in &wrongs {
+            for (second, _) in &wrongs {
+                let mut txn = wire::TxnRequest {
+                    success: vec![first.clone()],
+                    failure: vec![second.clone()],
+                    ..Default::default()
+                };
+                assert_eq!(txn_request(&txn, 1), Err(*expected));
+                txn.compare = vec![wire::Compare { result: 4, ..Default::default() }];
+                assert_eq!(txn_request(&txn, 1), Err(ApiError::Kv(KvError::EmptyKey)));
+                assert_eq!(txn_request(&txn, 0), Err(ApiError::Kv(KvError::TooManyOperations)));
+            }
+        }
     }
 
     #[test]
@@ -255,7 +320,7 @@ mod tests {
             success: vec![wire::RequestOp { request: None }],
             ..Default::default()
         };
-        assert_eq!(txn_request(&request), Err(ApiError::Kv(KvError::KeyNotFound)));
+        assert_eq!(txn_request(&request, 1), Err(ApiError::Kv(KvError::KeyNotFound)));
     }
 
     #[test]

@@ -65,11 +65,7 @@ impl Gate {
         let mut patience = self.patience();
         loop {
             patience.note_status();
-            let bytes = command.encode();
-            if bytes.len() > self.info.limits.request_bytes_max {
-                return Err(ApiError::RequestTooLarge);
-            }
-            let error = match self.handle.propose(bytes).await {
+            let error = match self.handle.propose(command.encode()).await {
                 Ok(answer) => return answer.map_err(ApiError::from),
                 Err(error) => ApiError::from(error),
             };

@@ -9,11 +9,14 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use quorate_kv::KvError;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 use tonic::{Code, Request, Status};
+
+use super::error::ApiError;
 
 /// What a client says about how long it waits: digits, and a letter for the unit.
 const TIMEOUT_HEADER: &str = "grpc-timeout";
@@ -101,8 +104,20 @@ where
     }
 }
 
-/// The error in Go's words, where it is the one that differs.
+/// The error in etcd's words, where it is one that differs.
 fn reword(status: &Status) -> Option<Status> {
+    reword_too_large(status).or_else(|| reword_too_deep(status))
+}
+
+/// Transactions that stand in one another deeper than the decoder goes, which is less deep than
+/// etcd's limit on operations allows. They are refused as those are that exceed that.
+fn reword_too_deep(status: &Status) -> Option<Status> {
+    const DECODERS_TEXT: &str = "recursion limit reached";
+    let too_deep = status.code() == Code::Internal && status.message().ends_with(DECODERS_TEXT);
+    too_deep.then(|| ApiError::from(KvError::TooManyOperations).into())
+}
+
+fn reword_too_large(status: &Status) -> Option<Status> {
     const TONICS_TEXT: &str = "Error, decoded message length too large: found ";
     if status.code() != Code::OutOfRange {
         return None;
@@ -144,6 +159,26 @@ mod tests {
         for text in ["", "S", "5", "5x", "100000000m", "-1S", "1\u{b5}"] {
             assert_eq!(parse_timeout(text), None, "{text}");
         }
+    }
+
+    /// What the decoder says is held against the decoder itself, so that another version's words
+    /// are noticed.
+    #[test]
+    fn transactions_too_deep_for_the_decoder_are_too_many_operations() {
+        use crate::proto::etcdserverpb as wire;
+        use prost::Message;
+        let deeper = |inner, _| wire::TxnRequest {
+            success: vec![wire::RequestOp {
+                request: Some(wire::request_op::Request::RequestTxn(inner)),
+            }],
+            ..Default::default()
+        };
+        let bytes = (0..60).fold(wire::TxnRequest::default(), deeper).encode_to_vec();
+        let error = wire::TxnRequest::decode(&bytes[..]).unwrap_err();
+        // tonic's own words around it.
+        let ours = reword(&Status::internal(error.to_string())).unwrap();
+        assert_eq!(ours.code(), Code::InvalidArgument);
+        assert_eq!(ours.message(), "etcdserver: too many operations in txn request");
     }
 
     #[test]
