@@ -9,6 +9,8 @@ use crate::{mutants, tidy};
 
 /// Seeds of the simulator's smoke run.
 const SMOKE_SEEDS: &str = "50";
+/// Sequences of calls that are compared with etcd's answers; always the same ones.
+const SEQUENCES: &str = "300";
 /// Kills of the leader.
 const KILLS: &str = "5";
 
@@ -26,6 +28,7 @@ pub(crate) fn run() -> Result<()> {
     run::run("cargo", &[&simulate[..], &smoke[..]].concat())?;
     run::run("cargo", &[&simulate[..], &["--seed", "1", "--twice"][..]].concat())?;
     suites::etcdctl(Profile::Debug)?;
+    suites::differential(Profile::Debug, SEQUENCES, "1")?;
     suites::kill_leader(Profile::Debug, KILLS)?;
     // Its verdict hangs on tenths of a second, so a busy machine may refuse what is right. The same
     // stories on simulated time, among the tests, decide.

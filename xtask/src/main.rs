@@ -22,6 +22,9 @@ Usage: cargo xtask COMMAND
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
   etcdctl                    the real etcdctl against three members
+  differential [--sequences N] [--seed S]
+                             the same calls to a real etcd and to three members, N sequences of them
+                             from seeds S, S+1, ...; every answer must be the same
   big-store [--keys N ...]   measures memory, disk and time to start with many keys
   steady-store [...]         measures memory and disk under overwrites and compactions
   catch-up [...]             measures puts while a member catches up; options of these three, with
@@ -41,13 +44,19 @@ fn main() -> ExitCode {
         ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),
         ["kill-leader", "--rounds", rounds] => suites::kill_leader(Profile::Release, rounds),
         ["etcdctl"] => suites::etcdctl(Profile::Release),
+        ["differential", options @ ..] => match options {
+            [] => suites::differential(Profile::Release, "5000", "1"),
+            ["--sequences", count] => suites::differential(Profile::Release, count, "1"),
+            ["--seed", seed] => suites::differential(Profile::Release, "5000", seed),
+            ["--sequences", count, "--seed", seed] | ["--seed", seed, "--sequences", count] => {
+                suites::differential(Profile::Release, count, seed)
+            }
+            _ => return usage(),
+        },
         [name @ ("big-store" | "steady-store" | "catch-up"), options @ ..] => {
             measure::run(name, options)
         }
-        _ => {
-            eprint!("{USAGE}");
-            return ExitCode::from(2);
-        }
+        _ => return usage(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,4 +65,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
 }

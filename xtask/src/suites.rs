@@ -43,13 +43,23 @@ pub(crate) fn kill_leader(profile: Profile, rounds: &str) -> Result<()> {
     conformance(profile, &test, &[("QUORATE_ROUNDS", count(rounds)?)])
 }
 
-/// The real etcdctl against a real cluster. It comes as a Go module; where Go is missing the suite
-/// says so and is passed over.
+/// The real etcdctl against a real cluster.
 pub(crate) fn etcdctl(profile: Profile) -> Result<()> {
+    with_go("etcdctl against quorate", || conformance(profile, &["etcdctl::"], &[]))
+}
+
+/// The same random and edge-case calls of the KV service to a real etcd and to quorate, `sequences`
+/// of them from a seed, then the same command lines of etcdctl. Every answer must be the same.
+pub(crate) fn differential(profile: Profile, sequences: &str, seed: &str) -> Result<()> {
+    let variables = [("QUORATE_SEQUENCES", count(sequences)?), ("QUORATE_SEED", count(seed)?)];
+    with_go("quorate against etcd", || conformance(profile, &["differential::"], &variables))
+}
+
+/// etcd's programs come as Go modules; where Go is missing the suite says so and is passed over.
+fn with_go(name: &str, suite: impl FnOnce() -> Result<()>) -> Result<()> {
     if exists("go", "version") {
-        conformance(profile, &["etcdctl::"], &[])
-    } else {
-        println!("==> SKIPPED: etcdctl against quorate: there is no Go on this machine");
-        Ok(())
+        return suite();
     }
+    println!("==> SKIPPED: {name}: there is no Go on this machine to build etcd's programs with");
+    Ok(())
 }

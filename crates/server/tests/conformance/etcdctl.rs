@@ -1,32 +1,12 @@
-//! The real etcdctl, v3.7.1, against a cluster of three: what it prints here it prints there. Built
-//! from its Go module in `tools/etcd`; `cargo xtask etcdctl` runs these, and says so loudly where
-//! there is no Go.
+//! The real etcdctl, v3.7.1, against a cluster of three: what it prints here it prints there.
+//! `cargo xtask etcdctl` runs these, and says so loudly where there is no Go to build it with.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use crate::cluster::Cluster;
-
-/// Builds etcdctl, once for all tests, and returns where it is.
-fn build() -> PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let built = PROGRAM.get_or_init(|| {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("etcdctl");
-        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/etcd");
-        let status = Command::new("go")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg("go.etcd.io/etcd/etcdctl/v3")
-            .current_dir(module)
-            .status()
-            .expect("go is on this machine");
-        assert!(status.success(), "etcdctl builds");
-        program
-    });
-    built.clone()
-}
+use crate::etcd_programs;
 
 struct Etcdctl {
     program: PathBuf,
@@ -80,7 +60,7 @@ impl Etcdctl {
 
 async fn start() -> (Cluster, Etcdctl) {
     let cluster = Cluster::start(3).await;
-    let program = build();
+    let program = etcd_programs::etcdctl();
     let endpoints = cluster.endpoints();
     (cluster, Etcdctl { program, endpoints })
 }

@@ -6,6 +6,10 @@
 mod bad_input;
 /// Three members of the real program.
 mod cluster;
+/// The same requests put to a real etcd, and the same answers expected.
+mod differential;
+/// etcd's own programs.
+mod etcd_programs;
 /// The real etcdctl.
 mod etcdctl;
 /// kill -9 of the leader under load, again and again.
