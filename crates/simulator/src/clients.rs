@@ -98,6 +98,9 @@ impl<W: Workload> Simulation<W> {
             Outcome::Failed => "failed",
             Outcome::Unknown => "unknown",
         };
+        if let Outcome::Ok(response) = &outcome {
+            self.workload.answered(response);
+        }
         if self.history.end(operation, outcome, read_at) {
             self.note(format_args!("o{} {name}", operation.0));
             self.answered(operation);

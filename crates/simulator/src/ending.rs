@@ -22,6 +22,8 @@ struct Ending {
     last: LogIndex,
     commit: LogIndex,
     applied: LogIndex,
+    /// What is in the store; nothing where nothing is kept there.
+    stored: Option<LogIndex>,
     digest: u64,
 }
 
@@ -49,12 +51,37 @@ impl<W: Workload> Simulation<W> {
         for place in 0..self.members.len() {
             self.probe(place, false)?;
         }
-        let limit_ms = self.schedule.now_ms() + self.patience_ms();
-        if !self.run_until(limit_ms, Self::has_converged)? {
-            let endings: Vec<_> = (0..self.members.len()).map(|place| self.ending(place)).collect();
-            return Err(late(format!("members did not become equal: {endings:?}")));
+        self.converge()?;
+        if self.workload.keeps_state() {
+            self.tidy_up()?;
         }
         Ok(())
+    }
+
+    /// What machines have tidied up reaches the disk with the next flush, and some may wait for one
+    /// before they go on.
+    fn tidy_up(&mut self) -> Verdict {
+        for _ in 0..=self.checkers.committed() {
+            let is_tidy = |member: &Member<W>| {
+                member.life.as_ref().is_some_and(|life| self.workload.is_tidy(&life.machine))
+            };
+            let all_tidy = self.members.iter().all(is_tidy);
+            self.probe(0, true)?;
+            self.converge()?;
+            if all_tidy {
+                return Ok(());
+            }
+        }
+        Err(late("machines never came to an end with what they had to tidy up".to_owned()))
+    }
+
+    fn converge(&mut self) -> Verdict {
+        let limit_ms = self.schedule.now_ms() + self.patience_ms();
+        if self.run_until(limit_ms, Self::has_converged)? {
+            return Ok(());
+        }
+        let endings: Vec<_> = (0..self.members.len()).map(|place| self.ending(place)).collect();
+        Err(late(format!("members did not become equal: {endings:?}")))
     }
 
     /// Last of all the power fails everywhere: what every disk has acknowledged must be there.
@@ -63,6 +90,34 @@ impl<W: Workload> Simulation<W> {
             self.die(place, Death::PowerFailure);
         }
         (0..self.members.len()).try_for_each(|place| self.start(place))
+    }
+
+    /// Every store must hold just what it should. What one thing leaves behind another may clear
+    /// away, each with a flush: that may take some rounds, but only so many.
+    pub(crate) fn check_contents(&mut self) -> Verdict {
+        const ROUNDS_MAX: u32 = 6;
+        let mut round = 0;
+        loop {
+            let model = self.model()?;
+            let found = self.contents_checked(&model);
+            round += 1;
+            if found.is_ok() || round == ROUNDS_MAX {
+                return found;
+            }
+            self.probe(0, true)?;
+            self.converge()?;
+        }
+    }
+
+    fn contents_checked(&self, model: &W::Model) -> Verdict {
+        for (place, member) in self.members.iter().enumerate() {
+            let Some(life) = &member.life else { continue };
+            self.workload.audit(&life.machine, model).map_err(|evidence| {
+                let evidence = format!("{}: {evidence}", id_of(place));
+                Violation::new(Checker::StoreContents, evidence)
+            })?;
+        }
+        Ok(())
     }
 
     /// How long a healed cluster may take for anything, in milliseconds: many elections, and as
@@ -81,7 +136,21 @@ impl<W: Workload> Simulation<W> {
         let entry_ms = ENTRY_MS + sent_ms + handled_ms;
         let entries = self.checkers.committed() as u64;
         let open_ms = self.options.raft.proposal_timeout_ms + self.options.clients.timeout_ms;
-        ELECTIONS * election_ms + 3 * open_ms + entries * entry_ms
+        ELECTIONS * election_ms + 3 * open_ms + entries * entry_ms + self.storing_ms()
+    }
+
+    /// How long a healed cluster may take for flushes and snapshots: some of each, one after
+    /// another, and a chunk or a flush for every entry.
+    fn storing_ms(&self) -> u64 {
+        const TIMES: u64 = 6;
+        const CHUNK_MS: u64 = 10;
+        if !self.workload.keeps_state() {
+            return 0;
+        }
+        let raft = &self.options.raft;
+        let flush_ms = self.options.storage.flush.flush_interval_ms;
+        let chunks_ms = self.checkers.committed() as u64 * CHUNK_MS;
+        TIMES * (raft.snapshot_retry_ms + raft.snapshot_timeout_ms + flush_ms + chunks_ms)
     }
 
     fn heal(&mut self) {
@@ -92,8 +161,16 @@ impl<W: Workload> Simulation<W> {
             let member = &mut self.members[place];
             member.stall_next_write_ms = None;
             member.fail_next_write = None;
+            member.stall_next_job_ms = None;
+            member.fail_next_job = None;
             member.crash_after_effects = None;
             self.resume(place);
+            self.make_room(place);
+            if let Some(number) =
+                self.members[place].life.as_ref().and_then(|life| life.job_under_way)
+            {
+                self.schedule_task(place, 0, Task::FinishJob { number });
+            }
             let number = self.members[place].life.as_ref().and_then(|life| life.writing);
             if let Some(writing) = number {
                 let task = Task::FinishWrite { number: writing.number };
@@ -143,6 +220,7 @@ impl<W: Workload> Simulation<W> {
             last: status.last.index,
             commit: status.commit,
             applied: life.applied,
+            stored: life.replica.store_status().map(|store| store.flushed),
             digest: life.machine.digest(),
         })
     }
@@ -153,6 +231,8 @@ impl<W: Workload> Simulation<W> {
         let images = self.checkers.recovery.images();
         first.last == first.commit
             && first.commit == first.applied
+            && first.stored.is_none_or(|stored| stored == first.applied)
+            && self.members.iter().all(Member::rests)
             && (0..self.members.len()).all(|place| {
                 self.ending(place) == Some(first)
                     && images[place].last() == first.last.0

@@ -4,17 +4,17 @@
 use std::fmt;
 
 use quorate_raft::{
-    AppendResult, Entry, Envelope, LogIndex, Message, Payload, Persist, Proposal, ProposalEnd,
-    ProposalOutcome, ReadId, RequestId, Role, RoleChange, Term,
+    AppendResult, DropReason, Envelope, LogIndex, Message, Persist, Proposal, ProposalEnd, ProposalOutcome, ReadId, RequestId, Role, RoleChange, Term,
 };
-use quorate_replica::{Effect, Event, StateMachine};
+use quorate_replica::{Effect, Event};
 
 use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{ApplyItem, Input, Life};
 use crate::schedule::{Occurrence, Place, Task};
 use crate::simulation::{Simulation, id_of, place_of};
-use crate::trace::{Run, Shown};
+use crate::trace::Shown;
+use crate::transfer::drop_unwanted;
 use crate::violation::{Checker, Violation};
 use crate::workload::{OperationId, Outcome, Workload};
 
@@ -84,6 +84,7 @@ impl<W: Workload> Simulation<W> {
             self.checkers.outcomes.read_asked(life.number.0, read);
             life.replica.handle(local, Event::Read(read));
         }
+        self.counters.add(Counter::SnapshotsNotTaken, drop_unwanted(life));
         for operation in turned_away {
             self.finish(operation, Outcome::Failed, None);
         }
@@ -120,16 +121,10 @@ impl<W: Workload> Simulation<W> {
                 let delay_ms = self.host_rng.between(0, delay_ms_max);
                 self.schedule_task(place, delay_ms, Task::FinishLoad(load));
             }
-            Effect::SendSnapshot(to) => {
-                // Nothing compacts a log yet, so nobody can need one.
-                let evidence = format!("{} wants to send {to} a snapshot", id_of(place));
-                return Err(Violation::new(Checker::Fault, evidence));
-            }
-            Effect::Flush(_) | Effect::InstallSnapshot(_) | Effect::CompactLog(_) => {
-                // Nothing is configured to flush yet, and no snapshot is ever sent.
-                let evidence = format!("{} wants to flush, install or compact", id_of(place));
-                return Err(Violation::new(Checker::Fault, evidence));
-            }
+            Effect::SendSnapshot(to) => self.send_snapshot(place, place_of(to)),
+            Effect::Flush(at) => self.queue_apply(place, ApplyItem::Flush(at)),
+            Effect::InstallSnapshot(at) => self.queue_apply(place, ApplyItem::Install(at)),
+            Effect::CompactLog(at) => self.queue_compaction(place, at)?,
             Effect::EndProposal(end) => self.end_proposal(place, end)?,
             Effect::ServeRead(read) => {
                 self.counters.count(Counter::ReadsServed);
@@ -181,6 +176,7 @@ impl<W: Workload> Simulation<W> {
         let before = std::mem::replace(&mut life.role, role);
         if before == Role::Leader && role != Role::Leader {
             self.counters.count(Counter::StepDowns);
+            self.stop_sending(place);
         }
         match role {
             Role::Candidate => self.counters.count(Counter::Elections),
@@ -222,84 +218,6 @@ impl<W: Workload> Simulation<W> {
         }
     }
 
-    // ---- Applying
-
-    fn queue_apply(&mut self, place: Place, item: ApplyItem) {
-        let Some(life) = &mut self.members[place].life else { return };
-        life.applies.push_back(item);
-        self.begin_apply(place);
-    }
-
-    fn begin_apply(&mut self, place: Place) {
-        let Some(life) = &mut self.members[place].life else { return };
-        if !life.applying && !life.applies.is_empty() {
-            life.applying = true;
-            let delay_ms = self.host_rng.between(0, self.options.host.apply_ms_max);
-            self.schedule_task(place, delay_ms, Task::FinishApply);
-        }
-    }
-
-    /// Applies some of what waits, and answers whoever waits for it.
-    pub(crate) fn finish_apply(&mut self, place: Place) -> Verdict {
-        let Some(life) = &mut self.members[place].life else { return Ok(()) };
-        life.applying = false;
-        let batch_max = self.options.host.apply_batch_max;
-        match life.applies.pop_front() {
-            Some(ApplyItem::Entries(mut entries)) => {
-                if entries.len() > batch_max {
-                    let rest = entries.split_off(batch_max);
-                    life.applies.push_front(ApplyItem::Entries(rest));
-                }
-                let last = entries.last().map(|entry| entry.id.index);
-                self.note(format_args!("{} applies {}", id_of(place), Run(&entries)));
-                for entry in entries {
-                    self.apply(place, &entry)?;
-                }
-                if let Some(last) = last {
-                    self.put_in(place, Input::Event(Event::Applied(last)));
-                }
-            }
-            Some(ApplyItem::Serve(operations)) => {
-                for operation in operations {
-                    self.serve(place, operation);
-                }
-            }
-            None => {}
-        }
-        self.begin_apply(place);
-        Ok(())
-    }
-
-    fn apply(&mut self, place: Place, entry: &Entry) -> Verdict {
-        self.checkers.state_machine_safety.applied(place, entry)?;
-        self.counters.count(Counter::Applied);
-        let Some(life) = &mut self.members[place].life else { return Ok(()) };
-        let index = entry.id.index;
-        life.applied = index;
-        let mut answered = None;
-        if let Payload::Command { request, data } = &entry.payload {
-            let response = life.machine.apply(index, *request, data).map_err(|error| {
-                let evidence = format!("{} cannot apply {index}: {error}", id_of(place));
-                Violation::new(Checker::Fault, evidence)
-            })?;
-            answered = life.proposals.remove(request).map(|operation| (operation, response));
-        }
-        self.checkers.digests.applied(id_of(place), index, life.machine.digest())?;
-        if let Some((operation, response)) = answered {
-            self.finish(operation, Outcome::Ok(response), None);
-        }
-        Ok(())
-    }
-
-    /// Answers a read from the machine as it is.
-    pub(crate) fn serve(&mut self, place: Place, operation: OperationId) {
-        let Some(life) = &self.members[place].life else { return };
-        let asked = &self.history.record(operation).operation;
-        let response = self.workload.read(&life.machine, asked);
-        let applied = life.applied;
-        self.finish(operation, Outcome::Ok(response), Some(applied));
-    }
-
     // ---- Endings
 
     fn end_proposal(&mut self, place: Place, end: ProposalEnd) -> Verdict {
@@ -313,7 +231,10 @@ impl<W: Workload> Simulation<W> {
                 self.counters.count(Counter::ProposalsSuperseded);
                 Outcome::Failed
             }
-            ProposalOutcome::Dropped(_) => {
+            ProposalOutcome::Dropped(reason) => {
+                if reason == DropReason::Overload {
+                    self.counters.count(Counter::Overloads);
+                }
                 self.counters.count(Counter::ProposalsDropped);
                 Outcome::Failed
             }
@@ -339,6 +260,10 @@ impl<W: Workload> Simulation<W> {
     pub(crate) fn watch_write(&mut self, place: Place, persist: &Persist) -> Verdict {
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         let Life { replica, written_to, .. } = life;
+        if persist.snapshot.is_some() {
+            *written_to = replica.status().last.index;
+            self.checkers.appended(id_of(place), Term(0), &Persist { entries: Vec::new(), ..persist.clone() })?;
+        }
         if let (Some(first), Some(last)) = (persist.entries.first(), persist.entries.last()) {
             if first.id.index <= *written_to {
                 self.counters.count(Counter::Truncations);

@@ -1,24 +1,29 @@
-//! The key-value store behind the replicas: a handful of keys that several clients fight for.
+//! The key-value store behind the replicas: a handful of keys that several clients fight for, with
+//! its records on the member's disk.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+mod machine;
+mod model;
+
 use std::sync::Arc;
 
 use quorate_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, History, KeyRange,
-    KeyValue, Kv, KvConfig, MemoryHistory, PutRequest, RangeRequest, RequestOp, Response,
-    ResponseOp, TxnRequest,
+    Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyRange,
+    KeyValue, KvError, PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
 };
-use quorate_raft::{LogIndex, RequestId};
-use quorate_replica::StateMachine;
 
+use crate::counters::{Counter, Counters};
 use crate::rng::Rng;
-use crate::workload::{Request, Workload};
+use crate::workload::{BoxedReading, Home, Opened, Request, Workload};
+
+pub use machine::{KvMachine, KvMachineError, KvStaged};
+pub use model::KvModel;
 
 /// Keys in play: few, so that operations meet.
 const KEYS: u64 = 6;
 /// Values are padded to this length now and then, so that byte limits bind.
 const PADDED_BYTES_MAX: u64 = 1500;
+/// How far back reads of old revisions and compactions go.
+const REVISIONS_BACK_MAX: u64 = 40;
 
 /// What a client asks for. Keys are numbers, values are as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +34,25 @@ pub enum KvOperation {
     PutBoth([u8; 2], Vec<u8>),
     /// Deletes a key.
     Delete(u8),
+    /// Deletes all keys, and answers them.
+    Clear,
     /// Writes the key if it was put so many times since it was created, else reads it.
     CompareAndSet(u8, i64, Vec<u8>),
+    /// Lists all keys, writes two and deletes another, with what they were before, and lists them
+    /// again, in one transaction.
+    Shuffle([u8; 3], Vec<u8>),
+    /// Forgets what is older than this revision.
+    Compact(i64),
     /// Reads a key.
     Get(u8),
     /// Reads all keys.
     List,
+    /// Reads all keys as they were at this revision.
+    ListAt(i64),
     /// Reads a key of whatever the member has applied.
     StaleGet(u8),
+    /// Reads all keys at this revision of whatever the member has applied.
+    StaleListAt(i64),
 }
 
 /// What it is answered.
@@ -48,34 +64,21 @@ pub struct KvAnswer {
     pub succeeded: bool,
     /// How many keys were deleted.
     pub deleted: i64,
-    /// What was read.
+    /// What was read, and what was there before.
     pub records: Vec<KeyValue>,
-    /// The store refused, which it has no reason to.
-    pub refused: bool,
-}
-
-/// The store as a state machine.
-#[derive(Debug)]
-pub struct KvMachine {
-    kv: Kv,
-    /// Where its records are: every command is followed by a flush.
-    history: Arc<MemoryHistory>,
-}
-
-/// What the store should hold.
-#[derive(Debug)]
-pub struct KvModel {
-    revision: i64,
-    records: BTreeMap<Vec<u8>, KeyValue>,
+    /// Why the store refused.
+    pub error: Option<KvError>,
 }
 
 /// The workload.
 #[derive(Debug, Default)]
 pub struct KvWorkload {
     values: u64,
+    /// The latest revision that any answer named.
+    revision: i64,
 }
 
-fn key_of(number: u8) -> Vec<u8> {
+pub(crate) fn key_of(number: u8) -> Vec<u8> {
     format!("key{number}").into_bytes()
 }
 
@@ -83,8 +86,23 @@ fn range_of(number: u8) -> KeyRange {
     KeyRange { key: key_of(number), range_end: Vec::new() }
 }
 
+fn everything() -> KeyRange {
+    KeyRange { key: vec![0], range_end: vec![0] }
+}
+
 fn put_of(number: u8, value: &[u8]) -> PutRequest {
     PutRequest { key: key_of(number), value: value.to_vec(), ..PutRequest::default() }
+}
+
+fn txn_of(success: Vec<RequestOp>) -> Command {
+    Command::Txn(TxnRequest { compare: Vec::new(), success, failure: Vec::new() })
+}
+
+fn shuffle([first, second, deleted]: [u8; 3], value: &[u8]) -> Command {
+    let list = || RequestOp::Range(RangeRequest { range: everything(), ..RangeRequest::default() });
+    let put = |key| RequestOp::Put(PutRequest { previous: true, ..put_of(key, value) });
+    let delete = DeleteRangeRequest { range: range_of(deleted), previous: true };
+    txn_of(vec![list(), put(first), put(second), RequestOp::DeleteRange(delete), list()])
 }
 
 impl KvWorkload {
@@ -95,16 +113,28 @@ impl KvWorkload {
         value
     }
 
+    /// Mostly one of the last, sometimes one that has not come yet.
+    fn old_revision(&self, rng: &mut Rng) -> i64 {
+        let back = i64::try_from(rng.below(REVISIONS_BACK_MAX)).expect("small");
+        self.revision + 1 - back
+    }
+
     fn command(operation: &KvOperation) -> Option<Command> {
         Some(match operation {
             KvOperation::Put(key, value) => Command::Put(put_of(*key, value)),
             KvOperation::Delete(key) => {
                 Command::DeleteRange(DeleteRangeRequest { range: range_of(*key), previous: false })
             }
-            KvOperation::PutBoth(keys, value) => Command::Txn(TxnRequest {
-                compare: Vec::new(),
-                success: keys.iter().map(|&key| RequestOp::Put(put_of(key, value))).collect(),
-                failure: Vec::new(),
+            KvOperation::Clear => {
+                Command::DeleteRange(DeleteRangeRequest { range: everything(), previous: true })
+            }
+            KvOperation::PutBoth(keys, value) => {
+                txn_of(keys.iter().map(|&key| RequestOp::Put(put_of(key, value))).collect())
+            }
+            KvOperation::Shuffle(keys, value) => shuffle(*keys, value),
+            KvOperation::Compact(revision) => Command::Compact(CompactionRequest {
+                revision: Revision(*revision),
+                physical: false,
             }),
             KvOperation::CompareAndSet(key, version, value) => Command::Txn(TxnRequest {
                 compare: vec![Compare {
@@ -118,8 +148,23 @@ impl KvWorkload {
                     ..RangeRequest::default()
                 })],
             }),
-            KvOperation::Get(_) | KvOperation::List | KvOperation::StaleGet(_) => return None,
+            KvOperation::Get(_)
+            | KvOperation::List
+            | KvOperation::ListAt(_)
+            | KvOperation::StaleGet(_)
+            | KvOperation::StaleListAt(_) => return None,
         })
+    }
+
+    fn range(operation: &KvOperation) -> RangeRequest {
+        let (range, revision) = match operation {
+            KvOperation::Get(key) | KvOperation::StaleGet(key) => (range_of(*key), 0),
+            KvOperation::ListAt(revision) | KvOperation::StaleListAt(revision) => {
+                (everything(), *revision)
+            }
+            _ => (everything(), 0),
+        };
+        RangeRequest { range, revision: Revision(revision), ..RangeRequest::default() }
     }
 }
 
@@ -129,30 +174,40 @@ impl Workload for KvWorkload {
     type Response = KvAnswer;
     type Model = KvModel;
 
-    fn machine(&self) -> KvMachine {
-        let history = Arc::new(MemoryHistory::default());
-        KvMachine {
-            kv: Kv::new(KvConfig::default(), Arc::clone(&history) as Arc<dyn History>),
-            history,
-        }
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
+    fn open(&self, home: &Home<'_>) -> Result<Opened<KvMachine>, KvMachineError> {
+        KvMachine::open(home)
     }
 
     fn draw(&mut self, rng: &mut Rng) -> KvOperation {
         let key = u8::try_from(rng.below(KEYS)).expect("few keys");
-        let other = u8::try_from((u64::from(key) + 1) % KEYS).expect("few keys");
+        let [second, third] = [1, 2].map(|on| u8::try_from((u64::from(key) + on) % KEYS));
+        let (second, third) = (second.expect("few keys"), third.expect("few keys"));
         let padding = if rng.chance(200) { rng.below(PADDED_BYTES_MAX) } else { 0 };
         match rng.below(100) {
-            0..35 => KvOperation::Put(key, self.value(padding)),
-            35..40 => KvOperation::PutBoth([key, other], self.value(padding)),
-            40..48 => KvOperation::Delete(key),
-            48..65 => {
+            0..31 => KvOperation::Put(key, self.value(padding)),
+            31..35 => KvOperation::PutBoth([key, second], self.value(padding)),
+            35..42 => KvOperation::Delete(key),
+            42..43 => KvOperation::Clear,
+            43..57 => {
                 let version = i64::try_from(rng.below(6)).expect("small");
                 KvOperation::CompareAndSet(key, version, self.value(padding))
             }
-            65..85 => KvOperation::Get(key),
-            85..90 => KvOperation::List,
+            57..61 => KvOperation::Shuffle([key, second, third], self.value(padding)),
+            61..65 => KvOperation::Compact(self.old_revision(rng)),
+            65..80 => KvOperation::Get(key),
+            80..85 => KvOperation::List,
+            85..89 => KvOperation::ListAt(self.old_revision(rng)),
+            89..91 => KvOperation::StaleListAt(self.old_revision(rng)),
             _ => KvOperation::StaleGet(key),
         }
+    }
+
+    fn answered(&mut self, answer: &KvAnswer) {
+        self.revision = self.revision.max(answer.revision);
     }
 
     fn probe_write(&mut self) -> KvOperation {
@@ -170,139 +225,81 @@ impl Workload for KvWorkload {
                 command.encode(&mut bytes);
                 Request::Command(Arc::from(bytes))
             }
-            (None, KvOperation::StaleGet(_)) => Request::StaleRead,
+            (None, KvOperation::StaleGet(_) | KvOperation::StaleListAt(_)) => Request::StaleRead,
             (None, _) => Request::Read,
         }
     }
 
     fn read(&self, machine: &KvMachine, operation: &KvOperation) -> KvAnswer {
-        let range = match operation {
-            KvOperation::Get(key) | KvOperation::StaleGet(key) => range_of(*key),
-            _ => KeyRange { key: vec![0], range_end: vec![0] },
-        };
-        match machine.kv.range(&RangeRequest { range, ..RangeRequest::default() }) {
-            Ok(found) => KvAnswer {
-                revision: found.revision.0,
-                succeeded: true,
-                records: found.kvs,
-                ..KvAnswer::default()
-            },
-            Err(_) => KvAnswer { refused: true, ..KvAnswer::default() },
+        machine.read(&Self::range(operation))
+    }
+
+    fn before_flush(&self, machine: &KvMachine, counters: &mut Counters) {
+        if machine.deletions_left() > 0 {
+            counters.count(Counter::DeletionsDeferred);
         }
+    }
+
+    fn begin_read(
+        &self,
+        machine: &mut KvMachine,
+        operation: &KvOperation,
+    ) -> Option<BoxedReading<Self>> {
+        machine.begin_read(&Self::range(operation))
     }
 
     fn model_write(model: &mut KvModel, operation: &KvOperation) -> KvAnswer {
-        let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
-        match operation {
-            KvOperation::Put(key, value) => model.put(&[*key], value),
-            KvOperation::PutBoth(keys, value) => model.put(keys, value),
-            KvOperation::Delete(key) => {
-                if model.records.remove(&key_of(*key)).is_some() {
-                    answer.deleted = 1;
-                    model.revision += 1;
-                }
-            }
-            KvOperation::CompareAndSet(key, version, value) => {
-                let found = model.records.get(&key_of(*key));
-                answer.succeeded = found.map_or(0, |record| record.version) == *version;
-                if answer.succeeded {
-                    model.put(&[*key], value);
-                } else {
-                    answer.records = found.into_iter().cloned().collect();
-                }
-            }
-            KvOperation::Get(_) | KvOperation::List | KvOperation::StaleGet(_) => {}
-        }
-        answer.revision = model.revision;
-        answer
+        model.write(operation)
     }
 
     fn model_read(model: &KvModel, operation: &KvOperation) -> KvAnswer {
-        let records = match operation {
-            KvOperation::Get(key) | KvOperation::StaleGet(key) => {
-                model.records.get(&key_of(*key)).into_iter().cloned().collect()
+        match operation {
+            KvOperation::Get(key) | KvOperation::StaleGet(key) => model.read(Some(*key), 0),
+            KvOperation::ListAt(revision) | KvOperation::StaleListAt(revision) => {
+                model.read(None, *revision)
             }
-            _ => model.records.values().cloned().collect(),
-        };
-        KvAnswer { revision: model.revision, succeeded: true, records, ..KvAnswer::default() }
-    }
-}
-
-impl StateMachine for KvMachine {
-    type Response = KvAnswer;
-    type Error = Infallible;
-    type Staged = Infallible;
-
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<KvAnswer, Infallible> {
-        let refused = KvAnswer { refused: true, ..KvAnswer::default() };
-        let Ok(command) = Command::decode(command) else { return Ok(refused) };
-        let applied = self.kv.apply(&command).expect("memory has what it was given");
-        self.history.flush(&mut self.kv);
-        let Ok(response) = applied.result else { return Ok(refused) };
-        let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
-        match response {
-            Response::Put(put) => answer.revision = put.revision.0,
-            Response::DeleteRange(delete) => {
-                answer.revision = delete.revision.0;
-                answer.deleted = delete.deleted;
-            }
-            Response::Txn(txn) => {
-                answer.revision = txn.revision.0;
-                answer.succeeded = txn.succeeded;
-                for response in txn.responses {
-                    if let ResponseOp::Range(found) = response {
-                        answer.records.extend(found.kvs);
-                    }
-                }
-            }
-            Response::Compact(revision) => answer.revision = revision.0,
+            _ => model.read(None, 0),
         }
-        Ok(answer)
     }
 
-    fn install(&mut self, staged: Infallible) -> Result<(), Infallible> {
-        match staged {}
+    fn is_tidy(&self, machine: &KvMachine) -> bool {
+        machine.is_tidy()
     }
 
-    fn digest(&self) -> u64 {
-        self.kv.digest()
-    }
-}
-
-/// etcd's first revision is 1, and the first write makes 2.
-impl Default for KvModel {
-    fn default() -> Self {
-        Self { revision: 1, records: BTreeMap::new() }
-    }
-}
-
-impl KvModel {
-    fn put(&mut self, keys: &[u8], value: &[u8]) {
-        self.revision += 1;
-        for &key in keys {
-            let record = self.records.entry(key_of(key)).or_default();
-            if record.version == 0 {
-                record.key = key_of(key);
-                record.create_revision.0 = self.revision;
-            }
-            record.version += 1;
-            record.mod_revision.0 = self.revision;
-            record.value = value.to_vec();
-        }
+    fn audit(&self, machine: &KvMachine, model: &KvModel) -> Result<(), String> {
+        model.compare(&machine.records(), machine.deletions_left())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use quorate_disk::MemoryDisk;
+    use quorate_raft::{LogIndex, NodeId, RequestId, SnapshotMeta, Term};
+    use quorate_replica::StateMachine;
+
     use super::*;
+    use crate::options::{Length, Options};
 
     /// The model would be worthless if it only agreed with the store while both are nearly empty.
     #[test]
     fn machine_and_model_answer_alike() {
         let mut workload = KvWorkload::default();
         let mut rng = Rng::new(3);
-        let mut machine = workload.machine();
+        let home = Home {
+            disk: Arc::new(MemoryDisk::new(1)),
+            directory: Path::new("store"),
+            cluster: 1,
+            member: NodeId(1),
+            log_base: &SnapshotMeta::default(),
+            log_last: LogIndex(0),
+            log: &|index| (index == LogIndex(0)).then_some(Term(0)),
+            storage: &Options::draw(1, Length::default()).storage,
+        };
+        let mut machine = workload.open(&home).unwrap().machine;
         let mut model = KvModel::default();
+        let mut refused = 0;
         for index in 1..3000 {
             let operation = workload.draw(&mut rng);
             let (found, expected) = match workload.request(&operation) {
@@ -316,6 +313,9 @@ mod tests {
                 ),
             };
             assert_eq!(found, expected, "{operation:?}");
+            workload.answered(&found);
+            refused += u64::from(found.error.is_some());
         }
+        assert!((10..1000).contains(&refused), "{refused} were refused");
     }
 }

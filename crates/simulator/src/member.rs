@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_disk::MemoryDisk;
-use quorate_raft::{Entry, LogIndex, Millis, NodeId, Persist, ReadId, RequestId, Role};
-use quorate_replica::{Event, Replica};
+use quorate_raft::{
+    Entry, EntryId, LogIndex, Millis, NodeId, Persist, ReadId, RequestId, Role, SnapshotMeta,
+};
+use quorate_replica::{BoxedJob, Event, Replica, StateMachine};
 use quorate_wal::Wal;
 
-use crate::schedule::{LifeNumber, Occurrence};
-use crate::workload::{OperationId, Workload};
+use crate::life_disk::LifeDisk;
+use crate::schedule::{LifeNumber, Occurrence, Place};
+use crate::transfer::{Receiving, Sending};
+use crate::workload::{BoxedReading, MachineError, OperationId, Workload};
 
 /// A member. Its disk and its clock outlive it.
 pub(crate) struct Member<W: Workload> {
@@ -19,14 +23,20 @@ pub(crate) struct Member<W: Workload> {
     /// Frozen; what happens to it meanwhile waits in `pile`.
     pub(crate) paused: bool,
     pub(crate) pile: Vec<Occurrence>,
-    /// The next write takes so many milliseconds.
+    /// The next write of the log takes so many milliseconds.
     pub(crate) stall_next_write_ms: Option<u64>,
-    /// How the next write fails.
+    /// How the next write of the log fails.
     pub(crate) fail_next_write: Option<WriteFailure>,
+    /// The next job of the store takes so many milliseconds.
+    pub(crate) stall_next_job_ms: Option<u64>,
+    /// How the next job of the store fails.
+    pub(crate) fail_next_job: Option<WriteFailure>,
+    /// The disk takes no more bytes.
+    pub(crate) disk_full: bool,
     /// It dies once it has carried out so many effects of the next batch.
     pub(crate) crash_after_effects: Option<usize>,
-    /// Writes that the last death interrupted: they may be on the disk or not.
-    pub(crate) interrupted: Vec<Persist>,
+    /// Work on the log that the last death interrupted: it may be done or not.
+    pub(crate) interrupted: Vec<LogWork>,
 }
 
 /// How a write fails.
@@ -49,6 +59,7 @@ pub(crate) struct Clock {
 /// What belongs to one life of a member.
 pub(crate) struct Life<W: Workload> {
     pub(crate) number: LifeNumber,
+    pub(crate) disk: LifeDisk,
     pub(crate) replica: Replica,
     pub(crate) wal: Wal,
     pub(crate) machine: W::Machine,
@@ -64,12 +75,28 @@ pub(crate) struct Life<W: Workload> {
     pub(crate) wake_at_ms: Option<u64>,
     /// Times in a row that it asked to be woken at once.
     pub(crate) spins: u32,
-    /// Waiting to be written, and of these the first so many being written.
-    pub(crate) writes: VecDeque<Persist>,
+    /// What the log has to do, and of this the first so much that it is doing.
+    pub(crate) writes: VecDeque<LogWork>,
     pub(crate) writing: Option<Writing>,
     pub(crate) write_number: u64,
     pub(crate) applies: VecDeque<ApplyItem>,
     pub(crate) applying: bool,
+    /// What the store has to do, the first of it under way.
+    pub(crate) jobs: VecDeque<StoreJob<W>>,
+    /// The number of the job under way.
+    pub(crate) job_under_way: Option<u64>,
+    pub(crate) job_number: u64,
+    /// Counts the machines that took the place of others in this life.
+    pub(crate) machine_number: u64,
+    pub(crate) background: Background,
+    /// Snapshots on their way out, by receiver.
+    pub(crate) sending: BTreeMap<Place, Sending<W>>,
+    /// The snapshot on its way in.
+    pub(crate) receiving: Option<Receiving<W>>,
+    /// Received and not installed, each with whether the core has taken it.
+    pub(crate) staged: BTreeMap<EntryId, Staged<W>>,
+    /// Reads that are being done in slices.
+    pub(crate) readings: BTreeMap<OperationId, (LogIndex, BoxedReading<W>)>,
     /// Whose answers wait for a proposal to be applied.
     pub(crate) proposals: BTreeMap<RequestId, OperationId>,
     pub(crate) reads: BTreeMap<ReadId, Vec<OperationId>>,
@@ -98,6 +125,15 @@ pub(crate) enum Input {
     Read(OperationId),
 }
 
+/// What the log's thread does, in order.
+#[derive(Clone, Debug)]
+pub(crate) enum LogWork {
+    /// Write this.
+    Write(Persist),
+    /// Forget everything up to here.
+    Compact(SnapshotMeta),
+}
+
 /// What the machine is to do, in order.
 #[derive(Debug)]
 pub(crate) enum ApplyItem {
@@ -105,6 +141,45 @@ pub(crate) enum ApplyItem {
     Entries(Vec<Entry>),
     /// Answer these.
     Serve(Vec<OperationId>),
+    /// Hand out a flush of the state as it is.
+    Flush(SnapshotMeta),
+    /// Become the staged state.
+    Install(SnapshotMeta),
+}
+
+/// What the store's thread does, in order.
+pub(crate) struct StoreJob<W: Workload> {
+    pub(crate) kind: JobKind,
+    /// The machine that gave it out.
+    pub(crate) machine_number: u64,
+    pub(crate) job: BoxedJob<MachineError<W>>,
+}
+
+/// What a job of the store is for.
+#[derive(Clone, Debug)]
+pub(crate) enum JobKind {
+    /// A flush up to here.
+    Flush(SnapshotMeta),
+    /// Something that the machine does beside its work.
+    Background,
+}
+
+/// A state that was received.
+pub(crate) struct Staged<W: Workload> {
+    pub(crate) state: <W::Machine as StateMachine>::Staged,
+    /// Its log is to begin with it.
+    pub(crate) taken: bool,
+}
+
+/// Where the machine's work in the background stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Background {
+    /// It will be asked for a slice.
+    pub(crate) scheduled: bool,
+    /// A job that it gave out is not done yet.
+    pub(crate) job_out: bool,
+    /// It had nothing left to do when it was asked last, and nothing was applied since.
+    pub(crate) idle: bool,
 }
 
 impl Clock {
@@ -135,6 +210,9 @@ impl<W: Workload> Member<W> {
             pile: Vec::new(),
             stall_next_write_ms: None,
             fail_next_write: None,
+            stall_next_job_ms: None,
+            fail_next_job: None,
+            disk_full: false,
             crash_after_effects: None,
             interrupted: Vec::new(),
         }
@@ -143,6 +221,15 @@ impl<W: Workload> Member<W> {
     /// Whether it is alive and of this life.
     pub(crate) fn lives(&self, number: LifeNumber) -> bool {
         self.life.as_ref().is_some_and(|life| life.number == number)
+    }
+
+    /// Whether it is alive, and neither its store nor its machine has anything left to do.
+    pub(crate) fn rests(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| {
+            let background = life.background;
+            life.jobs.is_empty()
+                && (background.idle || !background.scheduled && !background.job_out)
+        })
     }
 
     /// Whether it is alive and takes itself for the leader.
@@ -155,18 +242,21 @@ impl<W: Workload> Member<W> {
 impl<W: Workload> Life<W> {
     pub(crate) fn new(
         number: LifeNumber,
+        disk: LifeDisk,
         boot: u64,
         replica: Replica,
         wal: Wal,
         machine: W::Machine,
+        applied: LogIndex,
     ) -> Self {
         let written_to = replica.status().last.index;
         Self {
             number,
+            disk,
             replica,
             wal,
             machine,
-            applied: LogIndex(0),
+            applied,
             boot,
             sequence_last: 0,
             read_last: ReadId(0),
@@ -179,6 +269,15 @@ impl<W: Workload> Life<W> {
             write_number: 0,
             applies: VecDeque::new(),
             applying: false,
+            jobs: VecDeque::new(),
+            job_under_way: None,
+            job_number: 0,
+            machine_number: 0,
+            background: Background::default(),
+            sending: BTreeMap::new(),
+            receiving: None,
+            staged: BTreeMap::new(),
+            readings: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             role: Role::Follower,
@@ -196,9 +295,11 @@ impl<W: Workload> Life<W> {
         let reads = self.reads.values().flatten().map(|&id| (id, false));
         let served = self.applies.iter().flat_map(|item| match item {
             ApplyItem::Serve(ids) => ids.as_slice(),
-            ApplyItem::Entries(_) => &[],
+            ApplyItem::Entries(_) | ApplyItem::Flush(_) | ApplyItem::Install(_) => &[],
         });
-        inbox.chain(proposals).chain(reads).chain(served.map(|&id| (id, false))).collect()
+        let read = self.readings.keys().map(|&id| (id, false));
+        let unread = reads.chain(served.map(|&id| (id, false))).chain(read);
+        inbox.chain(proposals).chain(unread).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What goes wrong, and when. A fault strikes now and then; which kinds there are, and how often,
 //! is the seed's. Disks never lose what they acknowledged: a majority's memory is not at stake.
 
+use quorate_raft::ElectionTimeout;
 use quorate_replica::Event;
 
 use crate::checkers::Verdict;
@@ -54,6 +55,16 @@ impl<W: Workload> Simulation<W> {
                 let failure = self.fault_rng.pick(&[WriteFailure::Write, WriteFailure::Sync]);
                 self.members[place].fail_next_write = Some(failure);
             }
+            FaultKind::StallJob => {
+                let stall_ms = self.fault_rng.between(*STALL_MS.start(), *STALL_MS.end());
+                self.members[place].stall_next_job_ms = Some(stall_ms);
+            }
+            FaultKind::FailJob => {
+                let failure = self.fault_rng.pick(&[WriteFailure::Write, WriteFailure::Sync]);
+                self.members[place].fail_next_job = Some(failure);
+            }
+            FaultKind::FillDisk => self.fill_disk(place),
+            FaultKind::SetTimers => self.set_timers(place),
             FaultKind::Transfer => {
                 self.counters.count(Counter::TransfersAsked);
                 let to = id_of(self.fault_rng.position(self.members.len()));
@@ -112,6 +123,35 @@ impl<W: Workload> Simulation<W> {
             let delay_ms = self.options.raft.election_timeout.minimum_ms();
             self.schedule_task(place, delay_ms, Task::Exit);
         }
+    }
+
+    /// No file of the member's can grow, until somebody makes room.
+    fn fill_disk(&mut self, place: Place) {
+        let member = &mut self.members[place];
+        if !member.disk_full {
+            member.disk_full = true;
+            member.disk.set_quota(Some(0));
+            self.counters.count(Counter::DisksFilled);
+            let delay_ms = self.fault_rng.between(1, self.options.faults.outage_ms_max);
+            self.schedule.after(delay_ms, Occurrence::MakeRoom(place));
+        }
+    }
+
+    pub(crate) fn make_room(&mut self, place: Place) {
+        let member = &mut self.members[place];
+        member.disk_full = false;
+        member.disk.set_quota(None);
+    }
+
+    /// Timers of any length that can work, for this life.
+    fn set_timers(&mut self, place: Place) {
+        self.counters.count(Counter::TimersSet);
+        let minimum_ms = self.options.raft.election_timeout.minimum_ms();
+        let election_ms = self.fault_rng.between(minimum_ms, minimum_ms * 2);
+        let heartbeat_ms = self.fault_rng.between(1, minimum_ms / 3);
+        let timeout = ElectionTimeout::Randomized(election_ms);
+        self.put_in(place, Input::Event(Event::SetElectionTimeout(timeout)));
+        self.put_in(place, Input::Event(Event::SetHeartbeatInterval(heartbeat_ms)));
     }
 
     // ---- Links

@@ -121,6 +121,14 @@ impl Network {
         arriving
     }
 
+    /// After how many milliseconds something sent on a connection of its own arrives; `None` where
+    /// the connection breaks instead.
+    pub(crate) fn stream(&mut self, from: Place, to: Place) -> Option<u64> {
+        let breaks = self.rng.chance(self.options.break_permille);
+        let delay_ms = self.rng.between(0, self.options.delay_ms_max);
+        (self.passes(from, to) && !breaks).then_some(delay_ms)
+    }
+
     fn archive(&mut self, envelope: &Envelope) {
         if self.options.replay_permille == 0 || !self.rng.chance(ARCHIVED_PERMILLE) {
             return;

@@ -3,6 +3,7 @@
 //! al., 2012): with all of them at once, most would be hidden behind the commonest.
 
 use quorate_raft::{Config, ElectionTimeout, NodeId, Replication};
+use quorate_replica::FlushConfig;
 use quorate_wal::WalConfig;
 
 use crate::rng::Rng;
@@ -44,6 +45,30 @@ pub struct Options {
     pub faults: FaultOptions,
     /// What clients do.
     pub clients: ClientOptions,
+    /// The limits of a machine that keeps its state on a disk.
+    pub storage: StorageOptions,
+}
+
+/// The limits of a machine that keeps its state on a disk, mostly so small that all of it happens
+/// within a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageOptions {
+    /// When its state is flushed and the log compacted.
+    pub flush: FlushConfig,
+    /// Bytes of recent records that stay in memory.
+    pub ring_bytes_max: usize,
+    /// Bytes of values that stay in memory beside their keys.
+    pub cached_bytes_max: usize,
+    /// Bytes of pages of its file that stay in memory.
+    pub page_cache_bytes: usize,
+    /// Bytes of records after which a checkpoint is due.
+    pub checkpoint_bytes_min: u64,
+    /// Records that may wait to be removed from the disk.
+    pub forgotten_records_max: usize,
+    /// Bytes of one chunk of a snapshot.
+    pub chunk_bytes: usize,
+    /// Records or keys that one slice of anything looks at.
+    pub slice_records: usize,
 }
 
 /// What the network does to each message. Rates are per thousand.
@@ -61,6 +86,8 @@ pub struct NetworkOptions {
     pub slow_permille: u64,
     /// How long at most, in milliseconds.
     pub slow_ms_max: u64,
+    /// A connection for a snapshot breaks with a part of it on its way.
+    pub break_permille: u64,
     /// Messages of a link keep their order, as on a TCP connection, unless slow or replayed.
     pub ordered: bool,
 }
@@ -82,6 +109,12 @@ pub struct HostOptions {
     pub apply_batch_max: usize,
     /// One load from the log.
     pub load_ms_max: u64,
+    /// One job of the store, and one chunk of a snapshot taken in.
+    pub store_ms_max: u64,
+    /// From one slice of the work in the background to the next.
+    pub background_ms_max: u64,
+    /// From one slice of a read to the next.
+    pub read_slice_ms_max: u64,
     /// How far clocks run too fast or too slow, per thousand.
     pub drift_permille_max: u64,
 }
@@ -103,8 +136,16 @@ pub enum FaultKind {
     Pause,
     /// The next write takes 1 to 60 seconds.
     StallWrite,
-    /// The next write or sync fails.
+    /// The next write or sync of the log fails.
     FailWrite,
+    /// The next job of the store takes 1 to 60 seconds.
+    StallJob,
+    /// A write or sync of the next job of the store fails.
+    FailJob,
+    /// The disk is full for a while.
+    FillDisk,
+    /// An operator sets other timers.
+    SetTimers,
     /// Leadership is handed to somebody.
     Transfer,
     /// Somebody stands for election out of turn.
@@ -137,7 +178,7 @@ pub struct ClientOptions {
     pub timeout_ms: u64,
 }
 
-const ALL_FAULTS: [FaultKind; 11] = [
+const ALL_FAULTS: [FaultKind; 15] = [
     FaultKind::Partition,
     FaultKind::Flap,
     FaultKind::PowerFailure,
@@ -149,6 +190,10 @@ const ALL_FAULTS: [FaultKind; 11] = [
     FaultKind::Transfer,
     FaultKind::Campaign,
     FaultKind::HandOver,
+    FaultKind::StallJob,
+    FaultKind::FailJob,
+    FaultKind::FillDisk,
+    FaultKind::SetTimers,
 ];
 
 impl Options {
@@ -176,6 +221,7 @@ impl Options {
                 prepare_bytes: 1 << 16,
                 ..WalConfig::default()
             },
+            storage: draw_storage(&mut rng),
             raft,
         }
     }
@@ -199,6 +245,7 @@ impl NetworkOptions {
             delay_ms_max: 2,
             slow_permille: 0,
             slow_ms_max: 0,
+            break_permille: 0,
             ordered: true,
         }
     }
@@ -225,6 +272,8 @@ fn draw_raft(rng: &mut Rng) -> Config {
     config.uncommitted_bytes_max = rng.pick(&[1024, 1 << 16, 64 << 20]);
     config.proposals_max = rng.pick(&[3, 16_384]);
     config.reads_max = rng.pick(&[3, 16_384]);
+    config.snapshot_retry_ms = rng.pick(&[200, 2000]);
+    config.snapshot_timeout_ms = rng.pick(&[1000, 10_000]);
     config.end_proposals_with_leadership = rng.chance(200);
     config.forward_proposals = !rng.chance(100);
     if rng.chance(100) {
@@ -242,6 +291,30 @@ fn draw_raft(rng: &mut Rng) -> Config {
     config
 }
 
+fn draw_storage(rng: &mut Rng) -> StorageOptions {
+    let flush = FlushConfig {
+        flush_bytes: rng.pick(&[1, 2048, 1 << 14, 16 << 20]),
+        flush_interval_ms: rng.pick(&[200, 1000, 5000]),
+        backlog_bytes_max: rng.pick(&[4096, 1 << 15, 128 << 20]),
+        log_retained_bytes: rng.pick(&[0, 0, 2048, 1 << 14, 64 << 20]),
+        // Less could be outrun by what a follower applies while it takes a snapshot in.
+        log_retained_bytes_max: rng.pick(&[4096, 1 << 15, 512 << 20]),
+        compaction_bytes_min: rng.pick(&[1, 1, 4096]),
+        unapplied_entries_max: rng.pick(&[20, 5000]),
+        unapplied_bytes_max: rng.pick(&[1 << 14, 128 << 20]),
+    };
+    StorageOptions {
+        flush,
+        ring_bytes_max: rng.pick(&[0, 2048, 1 << 20]),
+        cached_bytes_max: rng.pick(&[0, 2048, 1 << 20]),
+        page_cache_bytes: rng.pick(&[0, 1 << 14, 1 << 20]),
+        checkpoint_bytes_min: rng.pick(&[1, 4096, 1 << 15]),
+        forgotten_records_max: rng.pick(&[5, 100_000]),
+        chunk_bytes: rng.pick(&[1, 1000, 1 << 18]),
+        slice_records: rng.pick(&[1, 3, 256]),
+    }
+}
+
 fn draw_network(rng: &mut Rng, election_ms: u64) -> NetworkOptions {
     NetworkOptions {
         drop_permille: rate(rng, 300),
@@ -250,6 +323,7 @@ fn draw_network(rng: &mut Rng, election_ms: u64) -> NetworkOptions {
         delay_ms_max: rng.pick(&[1, 5, election_ms / 5]),
         slow_permille: rate(rng, 20),
         slow_ms_max: election_ms * 10,
+        break_permille: rate(rng, 300),
         ordered: rng.chance(400),
     }
 }
@@ -263,6 +337,9 @@ fn draw_host(rng: &mut Rng, election_ms: u64) -> HostOptions {
         apply_ms_max: rng.pick(&[0, 1, 20]),
         apply_batch_max: rng.pick(&[3, 1000]),
         load_ms_max: rng.pick(&[0, 2, 2, 20, 20, election_ms * 2]),
+        store_ms_max: rng.pick(&[0, 5, 50, 500, 3000]),
+        background_ms_max: rng.pick(&[0, 5, 100]),
+        read_slice_ms_max: rng.pick(&[0, 20, 500]),
         drift_permille_max: rng.pick(&[0, 0, 100]),
     }
 }

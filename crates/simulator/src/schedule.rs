@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use quorate_raft::{Envelope, Load};
 
+use crate::transfer::{Part, Reply};
 use crate::workload::OperationId;
 
 /// A member, by its place in the cluster.
@@ -32,6 +33,29 @@ pub(crate) enum Task {
     FinishApply,
     /// Entries were read back.
     FinishLoad(Load),
+    /// A job of its store is through.
+    FinishJob {
+        /// Its number, as for a write.
+        number: u64,
+    },
+    /// Its machine does a slice of what has to be done some time.
+    Background,
+    /// It does a slice of a read.
+    Read(OperationId),
+    /// It opens a connection to send a snapshot over.
+    Connect {
+        /// To whom.
+        to: Place,
+        /// Which one.
+        transfer: u64,
+    },
+    /// It writes a part of a snapshot that has arrived.
+    TakeIn {
+        /// Which one.
+        transfer: u64,
+    },
+    /// It hears of a snapshot again.
+    Announce(Box<Envelope>),
     /// It has had its time to hand over, and stops.
     Exit,
 }
@@ -57,6 +81,30 @@ pub(crate) enum Occurrence {
     Heal(u64),
     /// A link that was cut is there again.
     Reconnect(Place, Place),
+    /// Somebody makes room on a full disk.
+    MakeRoom(Place),
+    /// A part of a snapshot arrives.
+    Part {
+        /// The sender.
+        from: Place,
+        /// The receiver.
+        to: Place,
+        /// The connection that it came over.
+        connection: u64,
+        /// What it is.
+        part: Part,
+    },
+    /// The answer to one arrives.
+    Reply {
+        /// The receiver of the snapshot.
+        from: Place,
+        /// Its sender.
+        to: Place,
+        /// The connection that it came over.
+        connection: u64,
+        /// What it says.
+        reply: Reply,
+    },
 }
 
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use crate::member::{Clock, Input, Member};
 use crate::network::Network;
 use crate::options::Options;
 use crate::rng::Rng;
+use crate::storage::first_snapshot;
 use crate::schedule::{LifeNumber, Occurrence, Place, Schedule, Task};
 use crate::trace::{Shown, Trace, TraceMode};
 use crate::violation::{Checker, Violation};
@@ -43,6 +44,8 @@ pub struct Simulation<W: Workload> {
     pub(crate) client_rng: Rng,
     pub(crate) life_last: LifeNumber,
     pub(crate) partition_last: u64,
+    /// Numbers snapshots and the connections that they travel on.
+    pub(crate) transfer_last: u64,
     /// The faults are over.
     pub(crate) healed: bool,
 }
@@ -83,7 +86,7 @@ impl<W: Workload> Simulation<W> {
             network,
             clients: (0..options.clients.count).map(|_| Client::default()).collect(),
             history: History::default(),
-            checkers: Checkers::new(options.members),
+            checkers: Checkers::new(options.members, &first_snapshot(options.members)),
             counters: Counters::default(),
             trace: Trace::new(trace),
             host_rng,
@@ -91,6 +94,7 @@ impl<W: Workload> Simulation<W> {
             client_rng: rng.split(),
             life_last: LifeNumber(0),
             partition_last: 0,
+            transfer_last: 0,
             healed: false,
             members,
             options,
@@ -127,8 +131,13 @@ impl<W: Workload> Simulation<W> {
         self.begin()?;
         self.run_with_faults()?;
         self.run_healed()?;
+        self.check_contents()?;
         self.audit()?;
-        self.checkers.outcomes.check(&self.checkers.state_machine_safety)?;
+        self.checkers.outcomes.check(&self.checkers.state_machine_safety)
+    }
+
+    /// What the history that clients saw, and the entries that were applied, leave.
+    pub(crate) fn model(&self) -> Result<W::Model, Violation> {
         let applied = self.checkers.state_machine_safety.entries();
         check_linearizability::<W>(&self.history, applied)
     }
@@ -181,6 +190,12 @@ impl<W: Workload> Simulation<W> {
     }
 
     fn happen(&mut self, occurrence: Occurrence) -> Verdict {
+        if let Occurrence::Part { to, .. } | Occurrence::Reply { to, .. } = occurrence
+            && self.members[to].paused
+        {
+            self.members[to].pile.push(occurrence);
+            return Ok(());
+        }
         match occurrence {
             Occurrence::Deliver(envelope) => self.deliver(envelope),
             Occurrence::Member(place, life, task) => return self.perform(place, life, task),
@@ -191,6 +206,13 @@ impl<W: Workload> Simulation<W> {
             Occurrence::Fault => self.strike()?,
             Occurrence::Heal(number) => self.heal_partition(number),
             Occurrence::Reconnect(from, to) => self.reconnect(from, to),
+            Occurrence::MakeRoom(place) => self.make_room(place),
+            Occurrence::Part { from, to, connection, part } => {
+                return self.take_part(to, from, connection, part);
+            }
+            Occurrence::Reply { from, to, connection, reply } => {
+                return self.take_reply(to, from, connection, reply);
+            }
         }
         Ok(())
     }
@@ -212,6 +234,18 @@ impl<W: Workload> Simulation<W> {
             Task::FinishWrite { number } => self.finish_write(place, number),
             Task::FinishApply => self.finish_apply(place),
             Task::FinishLoad(load) => self.finish_load(place, load),
+            Task::FinishJob { number } => self.finish_job(place, number),
+            Task::Background => self.go_on_in_background(place),
+            Task::Read(operation) => {
+                self.go_on_reading(place, operation);
+                Ok(())
+            }
+            Task::Connect { to, transfer } => self.connect(place, to, transfer),
+            Task::TakeIn { transfer } => self.take_in(place, transfer),
+            Task::Announce(announcement) => {
+                self.announce_again(place, *announcement);
+                Ok(())
+            }
             Task::Exit => self.exit(place),
         }
     }

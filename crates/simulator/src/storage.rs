@@ -1,25 +1,29 @@
-//! The disk side of a member's host: writes that take their time, one after another, loads, death
-//! and rebirth.
+//! Birth and death of members: what their disks bring back, and what their deaths leave half done.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
+use quorate_disk::MemoryDisk;
 use quorate_raft::{
-    Config, Configuration, Entry, EntryId, HardState, Load, LogIndex, Persist, SnapshotMeta,
+    Config, Configuration, EntryId, LogIndex, Recovered, SnapshotMeta, Term,
 };
-use quorate_replica::{Event, Replica, ReplicaConfig};
-use quorate_wal::{Identity, Wal, WalError};
+use quorate_replica::{Event, Replica, ReplicaConfig, StateMachine};
+use quorate_wal::{Identity, Wal};
 
-use crate::checkers::{DiskImage, Verdict};
+use crate::checkers::{Found, Verdict};
 use crate::counters::Counter;
-use crate::member::{Input, Life, WriteFailure, Writing};
-use crate::schedule::{Occurrence, Place, Task};
+use crate::life_disk::LifeDisk;
+use crate::log::do_log_work;
+use crate::member::{Input, JobKind, Life, LogWork};
+use crate::rng::Rng;
+use crate::schedule::{Occurrence, Place};
 use crate::simulation::{Simulation, id_of};
-use crate::trace::Run;
 use crate::violation::{Checker, Violation};
-use crate::workload::{Outcome, Workload};
+use crate::workload::{Home, Opened, Outcome, Workload};
 
-const DIRECTORY: &str = "wal";
+const LOG_DIRECTORY: &str = "wal";
+const STORE_DIRECTORY: &str = "store";
 const CLUSTER: u64 = 0xC1;
 
 /// How a member dies.
@@ -31,8 +35,14 @@ pub(crate) enum Death {
     Kill,
 }
 
-fn broken(place: Place, what: &str, error: &WalError) -> Violation {
+pub(crate) fn broken(place: Place, what: &str, error: &dyn Display) -> Violation {
     Violation::new(Checker::Recovery, format!("{} could not {what}: {error}", id_of(place)))
+}
+
+/// Where the log of a cluster of so many members begins.
+pub(crate) fn first_snapshot(members: usize) -> SnapshotMeta {
+    let configuration = Configuration::of_voters((0..members).map(id_of));
+    SnapshotMeta { last: EntryId::default(), configuration }
 }
 
 impl<W: Workload> Simulation<W> {
@@ -42,11 +52,9 @@ impl<W: Workload> Simulation<W> {
     pub(crate) fn create(&mut self, place: Place) -> Verdict {
         let member = id_of(place);
         let identity = Identity { cluster: CLUSTER, member: member.0, incarnation: 1 };
-        let voters = (0..self.members.len()).map(id_of);
-        let configuration = Configuration::of_voters(voters);
-        let snapshot = SnapshotMeta { last: EntryId::default(), configuration };
+        let snapshot = first_snapshot(self.members.len());
         let disk = Arc::new(self.members[place].disk.clone());
-        Wal::create(disk, Path::new(DIRECTORY), identity, &snapshot, self.options.wal)
+        Wal::create(disk, Path::new(LOG_DIRECTORY), identity, &snapshot, self.options.wal)
             .map_err(|error| broken(place, "make its log", &error))?;
         Ok(())
     }
@@ -56,12 +64,27 @@ impl<W: Workload> Simulation<W> {
         if self.members[place].life.is_some() {
             return Ok(());
         }
+        // Whoever starts a member whose disk is full makes room first.
+        self.make_room(place);
         let member = id_of(place);
-        let disk = Arc::new(self.members[place].disk.clone());
-        let (wal, recovered) =
-            Wal::open(disk, Path::new(DIRECTORY), CLUSTER, member.0, self.options.wal)
+        let disk = LifeDisk::new(self.members[place].disk.clone());
+        let shared = Arc::new(disk.clone());
+        let (wal, mut recovered) =
+            Wal::open(shared, Path::new(LOG_DIRECTORY), CLUSTER, member.0, self.options.wal)
                 .map_err(|error| broken(place, "open its log", &error))?;
-        self.check_recovery(place, &wal, recovered.hard_state, recovered.last)?;
+        self.check_recovery(place, &wal, &recovered)?;
+        let Opened { machine, position, reached } = self.open_machine(place, &disk, &recovered)?;
+        reached.into_iter().for_each(|counter| self.counters.count(counter));
+        self.note(format_args!(
+            "{member} starts with {:?}, a log after {} up to {}, a state of {:?}",
+            recovered.hard_state,
+            recovered.snapshot.last,
+            recovered.last,
+            position.as_ref().map(|position| position.last.index.0)
+        ));
+        self.checkers.started(place, position.as_ref(), machine.digest())?;
+        recovered.applied = position.map_or(recovered.applied, |position| position.last.index);
+        let applied = recovered.applied;
         self.life_last.0 += 1;
         let number = self.life_last;
         if number.0 > self.members.len() as u64 {
@@ -71,139 +94,64 @@ impl<W: Workload> Simulation<W> {
         let (seed, id) = (self.host_rng.number(), member);
         let raft = Config { id, seed, ..self.options.raft.clone() };
         let now = self.members[place].clock.local(self.schedule.now_ms());
-        self.note(format_args!("{member} starts with {:?}", recovered.hard_state));
-        let replica = Replica::new(ReplicaConfig::new(raft, boot), recovered, now);
-        let life = Life::new(number, boot, replica, wal, self.workload.machine());
+        let mut config = ReplicaConfig::new(raft, boot);
+        config.flush = self.workload.keeps_state().then_some(self.options.storage.flush);
+        let replica = Replica::new(config, recovered, now);
+        let life = Life::new(number, disk, boot, replica, wal, machine, applied);
         self.members[place].life = Some(life);
-        self.checkers.started(place);
         self.put_in(place, Input::Event(Event::Tick));
+        self.schedule_background(place);
         Ok(())
+    }
+
+    /// Opens the machine with what its log knows.
+    fn open_machine(
+        &mut self,
+        place: Place,
+        disk: &LifeDisk,
+        recovered: &Recovered,
+    ) -> Result<Opened<W::Machine>, Violation> {
+        let home = Home {
+            disk: Arc::new(disk.clone()),
+            directory: Path::new(STORE_DIRECTORY),
+            cluster: CLUSTER,
+            member: id_of(place),
+            log_base: &recovered.snapshot,
+            log_last: recovered.last,
+            log: &|index| term_in(recovered, index),
+            storage: &self.options.storage,
+        };
+        let opened = self.workload.open(&home).map_err(|error| {
+            let evidence = format!("{} could not open its store: {error}", id_of(place));
+            Violation::new(Checker::StorePosition, evidence)
+        })?;
+        let index = opened.position.as_ref().map_or(LogIndex(0), |position| position.last.index);
+        if index > LogIndex(0) {
+            self.counters.count(Counter::StartsFromStore);
+        }
+        if index < recovered.snapshot.last.index {
+            let base = recovered.snapshot.last;
+            let evidence = format!("{} has a state of {index}, its log is {base}", id_of(place));
+            return Err(Violation::new(Checker::StorePosition, evidence));
+        }
+        Ok(opened)
     }
 
     /// Compares what the disk has with what it had acknowledged.
-    fn check_recovery(
-        &mut self,
-        place: Place,
-        wal: &Wal,
-        hard_state: HardState,
-        last: LogIndex,
-    ) -> Verdict {
-        let entries = if last == LogIndex(0) {
+    fn check_recovery(&mut self, place: Place, wal: &Wal, recovered: &Recovered) -> Verdict {
+        let base = recovered.snapshot.clone();
+        let entries = if recovered.last == base.last.index {
             Vec::new()
         } else {
-            wal.read(LogIndex(1), last, usize::MAX)
+            wal.read(base.last.index.next(), recovered.last, usize::MAX)
                 .map_err(|error| broken(place, "read its log back", &error))?
         };
-        let found = DiskImage::new(hard_state, &entries);
+        let found = Found { hard_state: recovered.hard_state, base, entries };
         let interrupted = std::mem::take(&mut self.members[place].interrupted);
-        let survivors = self.checkers.recovery.recovered(place, found, &interrupted)?;
+        let survivors = self.checkers.recovered(place, &found, &interrupted)?;
         let lost = survivors.interrupted - survivors.found;
         self.counters.add(Counter::WritesRecovered, survivors.found as u64);
         self.counters.add(Counter::WritesLost, lost as u64);
-        Ok(())
-    }
-
-    // ---- Writing
-
-    pub(crate) fn queue_write(&mut self, place: Place, persist: Persist) -> Verdict {
-        self.watch_write(place, &persist)?;
-        let (id, write) = (id_of(place), persist.write.0);
-        self.note(format_args!(
-            "{id} writes #{write} {:?} {}",
-            persist.hard_state,
-            Run(&persist.entries)
-        ));
-        if let Some(life) = &mut self.members[place].life {
-            life.writes.push_back(persist);
-        }
-        self.begin_write(place);
-        Ok(())
-    }
-
-    fn begin_write(&mut self, place: Place) {
-        let host = &self.options.host;
-        let mut delay_ms = self.host_rng.between(0, host.write_ms_max);
-        let batch_max = self.host_rng.between(1, host.write_batch_max as u64);
-        let member = &mut self.members[place];
-        let Some(life) = &mut member.life else { return };
-        if life.writing.is_some() || life.writes.is_empty() {
-            return;
-        }
-        if let Some(stall_ms) = member.stall_next_write_ms.take() {
-            self.counters.count(Counter::WritesStalled);
-            delay_ms = stall_ms;
-        }
-        life.write_number += 1;
-        let number = life.write_number;
-        let count = life.writes.len().min(usize::try_from(batch_max).unwrap_or(usize::MAX));
-        life.writing = Some(Writing { number, count });
-        self.schedule_task(place, delay_ms, Task::FinishWrite { number });
-    }
-
-    /// The disk is done with a write, one way or the other.
-    pub(crate) fn finish_write(&mut self, place: Place, number: u64) -> Verdict {
-        let member = &mut self.members[place];
-        let Some(life) = &mut member.life else { return Ok(()) };
-        let Some(writing) = life.writing.filter(|writing| writing.number == number) else {
-            return Ok(());
-        };
-        let batch: Vec<Persist> = life.writes.iter().take(writing.count).cloned().collect();
-        let failure = member.fail_next_write.take();
-        match failure {
-            Some(WriteFailure::Write) => member.disk.fail_write(0),
-            Some(WriteFailure::Sync) => member.disk.fail_sync(0),
-            None => {}
-        }
-        match life.wal.append(&batch) {
-            Ok(()) => {
-                life.writes.drain(..writing.count);
-                life.writing = None;
-                self.checkers.durable(place, &batch);
-                if let Some(last) = batch.last() {
-                    self.note(format_args!("{} has #{}", id_of(place), last.write.0));
-                    self.put_in(place, Input::Event(Event::Persisted(last.write)));
-                }
-                self.begin_write(place);
-                self.prepare_if_idle(place)
-            }
-            Err(error) if failure.is_some() => {
-                self.counters.count(Counter::WritesFailed);
-                self.note(format_args!("{} stops: {error}", id_of(place)));
-                // As the server does: it ends, and somebody starts it again.
-                let death =
-                    if self.fault_rng.chance(500) { Death::Kill } else { Death::PowerFailure };
-                self.die(place, death);
-                self.schedule_start(place);
-                Ok(())
-            }
-            Err(error) => Err(broken(place, "write its log", &error)),
-        }
-    }
-
-    /// Prepares the next segment while nothing waits, as a host may.
-    fn prepare_if_idle(&mut self, place: Place) -> Verdict {
-        const PREPARES_PERMILLE: u64 = 50;
-        let prepares = self.host_rng.chance(PREPARES_PERMILLE);
-        let Some(life) = &mut self.members[place].life else { return Ok(()) };
-        if prepares && life.writing.is_none() {
-            life.wal.prepare().map_err(|error| broken(place, "prepare a segment", &error))?;
-        }
-        Ok(())
-    }
-
-    /// Hands over entries that were read back; none where they are gone, cut off meanwhile.
-    pub(crate) fn finish_load(&mut self, place: Place, load: Load) -> Verdict {
-        let Some(life) = &self.members[place].life else { return Ok(()) };
-        let entries: Vec<Entry> = match life.wal.read(load.from, load.to, load.bytes_max) {
-            Ok(entries) => entries,
-            Err(WalError::OutOfRange { .. }) => {
-                self.counters.count(Counter::LoadsInVain);
-                Vec::new()
-            }
-            Err(error) => return Err(broken(place, "load entries", &error)),
-        };
-        let event = Event::EntriesLoaded { load: load.id, entries };
-        self.put_in(place, Input::Event(event));
         Ok(())
     }
 
@@ -215,6 +163,13 @@ impl<W: Workload> Simulation<W> {
         self.die(place, death);
         self.schedule_start(place);
         Ok(())
+    }
+
+    /// A write failed. As the server does, the member ends, and somebody starts it again.
+    pub(crate) fn stop_after_failure(&mut self, place: Place) {
+        let death = if self.fault_rng.chance(500) { Death::Kill } else { Death::PowerFailure };
+        self.die(place, death);
+        self.schedule_start(place);
     }
 
     /// The member stops after it had its time to hand over.
@@ -231,51 +186,82 @@ impl<W: Workload> Simulation<W> {
         self.schedule.after(delay_ms, Occurrence::Start(place));
     }
 
-    /// Ends a life. A write under way leaves nothing, a part of it, or all of it.
+    /// Ends a life. What was under way leaves nothing, a part of it, or all of it.
     pub(crate) fn die(&mut self, place: Place, death: Death) {
         let Some(mut life) = self.members[place].life.take() else { return };
         self.note(format_args!("{} dies: {death:?}", id_of(place)));
         let member = &mut self.members[place];
         if let Some(writing) = life.writing {
-            let batch: Vec<Persist> = life.writes.drain(..writing.count).collect();
-            self.counters.count(Counter::CrashesInWrites);
-            match self.fault_rng.below(4) {
-                0 => {}
-                1 => drop(life.wal.append(&batch)),
-                strike => {
-                    // Which of its few steps the crash interrupts.
-                    let after = self.fault_rng.below(2);
-                    if strike == 2 {
-                        member.disk.fail_write(after);
-                    } else {
-                        member.disk.fail_sync(after);
-                    }
-                    drop(life.wal.append(&batch));
-                }
-            }
+            let batch: Vec<LogWork> = life.writes.drain(..writing.count).collect();
+            let counter = match batch.first() {
+                Some(LogWork::Compact(_)) => Counter::CrashesInCompactions,
+                _ => Counter::CrashesInWrites,
+            };
+            self.counters.count(counter);
+            do_half(&mut self.fault_rng, &member.disk, || drop(do_log_work(&mut life.wal, &batch)));
             member.interrupted = batch;
         }
+        if life.job_under_way.is_some()
+            && let Some(job) = life.jobs.pop_front()
+        {
+            self.counters.count(match job.kind {
+                JobKind::Flush(_) => Counter::CrashesInFlushes,
+                JobKind::Background => Counter::CrashesInBackground,
+            });
+            do_half(&mut self.fault_rng, &member.disk, || drop(job.job.run()));
+        }
+        self.count_installs_cut_off(&life);
+        let disk = self.members[place].disk.clone();
+        if let Some(receiving) = &mut life.receiving {
+            do_half(&mut self.fault_rng, &disk, || receiving.do_what_is_under_way());
+        }
+        life.disk.end();
         match death {
             Death::PowerFailure => {
                 self.counters.count(Counter::PowerFailures);
-                member.disk.crash();
+                disk.crash();
             }
             Death::Kill => {
                 self.counters.count(Counter::ProcessKills);
-                member.disk.kill();
+                disk.kill();
             }
         }
         self.break_connections(place);
+        self.break_transfers_to(place);
         let member = &mut self.members[place];
         member.crash_after_effects = None;
         member.fail_next_write = None;
         member.stall_next_write_ms = None;
+        member.fail_next_job = None;
+        member.stall_next_job_ms = None;
         member.paused = false;
         member.pile.clear();
         self.checkers.outcomes.died(life.number.0, life.boot);
         for (operation, may_have_effect) in life.unanswered() {
             let outcome = if may_have_effect { Outcome::Unknown } else { Outcome::Failed };
             self.finish(operation, outcome, None);
+        }
+    }
+
+    /// At which stages of an install members died.
+    fn count_installs_cut_off(&mut self, life: &Life<W>) {
+        if life.receiving.as_ref().is_some_and(|receiving| receiving.outcome.is_none()) {
+            self.counters.count(Counter::CrashesReceiving);
+        }
+        for (id, staged) in &life.staged {
+            let written = |work: &LogWork| match work {
+                LogWork::Write(persist) => {
+                    persist.snapshot.as_ref().is_some_and(|snapshot| snapshot.last == *id)
+                }
+                LogWork::Compact(_) => false,
+            };
+            self.counters.count(if !staged.taken {
+                Counter::CrashesStaged
+            } else if life.writes.iter().any(written) {
+                Counter::CrashesBeforeRecord
+            } else {
+                Counter::CrashesBeforeSwap
+            });
         }
     }
 
@@ -289,4 +275,38 @@ impl<W: Workload> Simulation<W> {
             }
         }
     }
+}
+
+/// Does nothing, or all, or a part of something that a crash is about to interrupt.
+fn do_half(rng: &mut Rng, disk: &MemoryDisk, act: impl FnOnce()) {
+    /// Steps of which the crash interrupts one.
+    const STEPS_MAX: u64 = 12;
+    match rng.below(4) {
+        0 => {}
+        1 => act(),
+        strike => {
+            // Mostly one of the first, for most things have few.
+            let steps = rng.between(1, STEPS_MAX);
+            let after = rng.below(steps);
+            if strike == 2 {
+                disk.fail_write(after);
+            } else {
+                disk.fail_sync(after);
+            }
+            act();
+        }
+    }
+}
+
+/// The term of an entry in the log, or of the one before them.
+fn term_in(recovered: &Recovered, index: LogIndex) -> Option<Term> {
+    let base = recovered.snapshot.last;
+    if index == base.index {
+        return Some(base.term);
+    }
+    if index < base.index || index > recovered.last {
+        return None;
+    }
+    let run = recovered.terms.partition_point(|first| first.index <= index);
+    recovered.terms.get(run.checked_sub(1)?).map(|first| first.term)
 }

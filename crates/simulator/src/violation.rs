@@ -25,6 +25,12 @@ pub enum Checker {
     Linearizability,
     /// Equal entries applied, equal digests.
     Digests,
+    /// What is named as a state is one that was committed, with its configuration.
+    Snapshots,
+    /// Store and log agree, whatever crashes.
+    StorePosition,
+    /// In the end stores hold what they should, no more and no less.
+    StoreContents,
     /// Every proposal and read ends once, and as it was told.
     Outcomes,
     /// No member finds its own invariants broken.
@@ -48,6 +54,9 @@ impl Checker {
         Self::Recovery,
         Self::Linearizability,
         Self::Digests,
+        Self::Snapshots,
+        Self::StorePosition,
+        Self::StoreContents,
         Self::Outcomes,
         Self::Fault,
         Self::Panic,
@@ -67,6 +76,9 @@ impl Checker {
             Self::Recovery => "recovery",
             Self::Linearizability => "linearizability",
             Self::Digests => "digests",
+            Self::Snapshots => "snapshots",
+            Self::StorePosition => "store_position",
+            Self::StoreContents => "store_contents",
             Self::Outcomes => "outcomes",
             Self::Fault => "fault",
             Self::Panic => "panic",

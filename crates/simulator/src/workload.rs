@@ -5,9 +5,14 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use quorate_raft::{LogIndex, RequestId};
+use std::path::Path;
+
+use quorate_disk::Disk;
+use quorate_raft::{LogIndex, NodeId, RequestId, SnapshotMeta, Term};
 use quorate_replica::StateMachine;
 
+use crate::counters::{Counter, Counters};
+use crate::options::StorageOptions;
 use crate::rng::Rng;
 
 /// A state machine with its clients and its model.
@@ -24,11 +29,32 @@ pub trait Workload {
     /// The state that a sequence of operations should lead to.
     type Model: Default;
 
-    /// A machine to which nothing was applied yet.
-    fn machine(&self) -> Self::Machine;
+    /// Whether the machine keeps its state on the member's disk. Then it is flushed, snapshots of
+    /// it are sent and installed, and the log is compacted behind it.
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
+    /// The machine of a member that starts: one to which nothing was applied yet, or what its disk
+    /// has kept, with what that says of itself.
+    ///
+    /// # Errors
+    /// What the disk holds cannot be used. That is always a violation: no disk here loses what it
+    /// has acknowledged.
+    fn open(&self, home: &Home<'_>) -> Result<Opened<Self::Machine>, MachineError<Self>>;
 
     /// Some operation. Values should be unique, so that a wrong answer shows.
     fn draw(&mut self, rng: &mut Rng) -> Self::Operation;
+
+    /// An operation was answered with this: for what is drawn next.
+    fn answered(&mut self, response: &Self::Response) {
+        let _ = response;
+    }
+
+    /// The machine is about to hand out a flush: for what is worth counting.
+    fn before_flush(&self, machine: &Self::Machine, counters: &mut Counters) {
+        let _ = (machine, counters);
+    }
 
     /// A write that cannot fail but for want of a leader.
     fn probe_write(&mut self) -> Self::Operation;
@@ -42,12 +68,78 @@ pub trait Workload {
     /// Answers a read from the machine.
     fn read(&self, machine: &Self::Machine, operation: &Self::Operation) -> Self::Response;
 
+    /// Begins a read that is done in slices, beside whatever is applied meanwhile, and answered as
+    /// of now. `None` for one that is done at once, by `read`.
+    fn begin_read(
+        &self,
+        machine: &mut Self::Machine,
+        operation: &Self::Operation,
+    ) -> Option<BoxedReading<Self>> {
+        let _ = (machine, operation);
+        None
+    }
+
     /// What the model answers to a write, changing it.
     fn model_write(model: &mut Self::Model, operation: &Self::Operation) -> Self::Response;
 
     /// What the model answers to a read.
     fn model_read(model: &Self::Model, operation: &Self::Operation) -> Self::Response;
+
+    /// Whether everything that was to be tidied up is, and reaches the disk with the next flush.
+    fn is_tidy(&self, machine: &Self::Machine) -> bool {
+        let _ = machine;
+        true
+    }
+
+    /// Compares everything that a machine keeps with what the model says it should, once it has
+    /// applied everything and has nothing left to do. Says what is missing or left over.
+    fn audit(&self, machine: &Self::Machine, model: &Self::Model) -> Result<(), String> {
+        let _ = (machine, model);
+        Ok(())
+    }
 }
+
+/// Where a machine finds what it has kept.
+pub struct Home<'a> {
+    /// The member's disk, for this life.
+    pub disk: Arc<dyn Disk>,
+    /// The directory that is the machine's own. It may not exist yet.
+    pub directory: &'a Path,
+    /// The cluster.
+    pub cluster: u64,
+    /// The member.
+    pub member: NodeId,
+    /// Where the log begins: the state holds this entry at least.
+    pub log_base: &'a SnapshotMeta,
+    /// The last entry in the log.
+    pub log_last: LogIndex,
+    /// The terms of the entries in the log, and of the one before them.
+    pub log: &'a dyn Fn(LogIndex) -> Option<Term>,
+    /// The limits of this seed.
+    pub storage: &'a StorageOptions,
+}
+
+/// A machine at the start of a member's life.
+pub struct Opened<M> {
+    /// The machine.
+    pub machine: M,
+    /// What its state ends with; `None` where nothing was applied to it yet.
+    pub position: Option<SnapshotMeta>,
+    /// What this start came through, to be counted.
+    pub reached: Vec<Counter>,
+}
+
+/// Why a workload's machine failed.
+pub type MachineError<W> = <<W as Workload>::Machine as StateMachine>::Error;
+
+/// A read that is under way.
+pub trait Reading<W: Workload + ?Sized> {
+    /// Does a slice of it. Answers once it is done. Dropping it ends it before.
+    fn go_on(&mut self, machine: &mut W::Machine) -> Option<W::Response>;
+}
+
+/// A [`Reading`] of any kind.
+pub type BoxedReading<W> = Box<dyn Reading<W>>;
 
 /// How an operation is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

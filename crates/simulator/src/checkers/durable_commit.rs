@@ -38,6 +38,12 @@ impl DurableCommit {
         &self.committed
     }
 
+    /// The term of the entry that was committed at this index.
+    pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        let position = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.committed.get(position).map(|committed| committed.term)
+    }
+
     pub(crate) fn started(&mut self, place: usize) {
         self.seen[place] = 0;
         self.terms[place] = Term(0);
@@ -60,7 +66,8 @@ impl DurableCommit {
         }
         self.seen[place] = commit;
         self.terms[place] = status.role.term;
-        for index in seen + 1..=commit {
+        // What was cut off was committed (`Checkers::stepped`), and so was everything before it.
+        for index in seen.max(status.compacted.index.0) + 1..=commit {
             let position = usize::try_from(index - 1).expect("a log fits in memory");
             let Some(term) = term_at(LogIndex(index)) else {
                 return fails(format!("{} has committed {index}, which it lacks", status.id));
@@ -90,14 +97,14 @@ impl DurableCommit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{entry, status, write};
+    use super::super::samples::{entry, log_write, status};
     use super::*;
     use quorate_raft::Role;
 
     fn images(holders: usize) -> Vec<DiskImage> {
         let mut images = vec![DiskImage::default(); 3];
         for image in images.iter_mut().take(holders) {
-            image.write(&write(None, &[entry(1, 1, "a")]));
+            image.take_in(&log_write(None, &[entry(1, 1, "a")]), &[]);
         }
         images
     }

@@ -30,6 +30,7 @@ impl DurablePromises {
                 *before = (*before).max((envelope.term, matched.0));
                 disk.last() >= matched.0
             }
+            Message::SnapshotResponse { matched, .. } => disk.last() >= matched.0,
             _ => true,
         };
         if kept {
@@ -67,7 +68,7 @@ fn has_vote(disk: &DiskImage, envelope: &Envelope, candidate: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{entry, envelope, status, write};
+    use super::super::samples::{entry, envelope, log_write, status};
     use super::*;
     use quorate_raft::{EntryId, LogIndex, Role};
 
@@ -76,7 +77,7 @@ mod tests {
         let vote = envelope(2, 1, 3, Message::VoteResponse { granted: true });
         let mut disk = DiskImage::default();
         assert!(DurablePromises::new(2).sent(1, &vote, &disk).is_err());
-        disk.write(&write(Some((3, 1)), &[]));
+        disk.take_in(&log_write(Some((3, 1)), &[]), &[]);
         assert_eq!(DurablePromises::new(2).sent(1, &vote, &disk), Ok(()));
     }
 
@@ -85,9 +86,9 @@ mod tests {
         let message = Message::VoteRequest { last: EntryId::default(), transfer: false };
         let candidacy = envelope(2, 1, 3, message);
         let mut disk = DiskImage::default();
-        disk.write(&write(Some((2, 2)), &[]));
+        disk.take_in(&log_write(Some((2, 2)), &[]), &[]);
         assert!(DurablePromises::new(2).sent(1, &candidacy, &disk).is_err());
-        disk.write(&write(Some((3, 2)), &[]));
+        disk.take_in(&log_write(Some((3, 2)), &[]), &[]);
         assert_eq!(DurablePromises::new(2).sent(1, &candidacy, &disk), Ok(()));
     }
 
@@ -96,9 +97,9 @@ mod tests {
         let result = AppendResult::Accepted { matched: LogIndex(2) };
         let answer = envelope(2, 1, 3, Message::AppendResponse { sequence: 1, result });
         let mut disk = DiskImage::default();
-        disk.write(&write(None, &[entry(1, 1, "a")]));
+        disk.take_in(&log_write(None, &[entry(1, 1, "a")]), &[]);
         assert!(DurablePromises::new(2).sent(1, &answer, &disk).is_err());
-        disk.write(&write(None, &[entry(1, 2, "b")]));
+        disk.take_in(&log_write(None, &[entry(1, 2, "b")]), &[]);
         assert_eq!(DurablePromises::new(2).sent(1, &answer, &disk), Ok(()));
     }
 
@@ -107,12 +108,25 @@ mod tests {
         let result = AppendResult::Accepted { matched: LogIndex(1) };
         let answer = envelope(2, 1, 3, Message::AppendResponse { sequence: 1, result });
         let mut disk = DiskImage::default();
-        disk.write(&write(None, &[entry(1, 1, "a")]));
+        disk.take_in(&log_write(None, &[entry(1, 1, "a")]), &[]);
         let mut checker = DurablePromises::new(2);
         assert_eq!(checker.sent(1, &answer, &disk), Ok(()));
         let ends_at = |term, last| status(2, Role::Follower, term, last);
         assert_eq!(checker.stepped(1, &ends_at(3, 1)), Ok(()));
         assert!(checker.stepped(1, &ends_at(3, 0)).is_err());
         assert_eq!(checker.stepped(1, &ends_at(4, 0)), Ok(()), "another leader may");
+    }
+
+    #[test]
+    fn a_snapshot_acknowledged_before_its_time_is_found() {
+        let answer = |matched| {
+            let snapshot = EntryId::new(1, 2);
+            let message = Message::SnapshotResponse { snapshot, matched: LogIndex(matched) };
+            envelope(2, 1, 3, message)
+        };
+        let mut disk = DiskImage::default();
+        disk.take_in(&log_write(None, &[entry(1, 1, "a")]), &[]);
+        assert!(DurablePromises::new(2).sent(1, &answer(2), &disk).is_err());
+        assert_eq!(DurablePromises::new(2).sent(1, &answer(1), &disk), Ok(()));
     }
 }

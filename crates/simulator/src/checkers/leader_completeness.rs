@@ -49,6 +49,10 @@ impl LeaderCompleteness {
                 return Ok(());
             }
             let index = LogIndex(index);
+            // What was cut off was committed (`Checkers::stepped`).
+            if index <= status.compacted.index {
+                continue;
+            }
             if term_at(index) != Some(entry.term) {
                 let evidence = format!(
                     "{} leads term {term}, but has term {:?} at index {index}, where the entry of \

@@ -25,10 +25,11 @@ fn fails(evidence: String) -> Verdict {
 }
 
 /// Checks a whole history against the entries that were applied, the first of them at index 1.
+/// Answers the model as they leave it.
 pub(crate) fn check_linearizability<W: Workload>(
     history: &History<W::Operation, W::Response>,
     applied: &[AppliedEntry],
-) -> Verdict {
+) -> Result<W::Model, Violation> {
     let mut by_request: BTreeMap<RequestId, OperationId> = BTreeMap::new();
     let mut reads_at: BTreeMap<LogIndex, Vec<OperationId>> = BTreeMap::new();
     let mut positions: Vec<Option<LogIndex>> = vec![None; history.records().len()];
@@ -46,14 +47,16 @@ pub(crate) fn check_linearizability<W: Workload>(
     for (index, entry) in (1..).map(LogIndex).zip(applied) {
         if let Some(request) = entry.request {
             let Some(&id) = by_request.get(&request) else {
-                return fails(format!("entry {index} is of {request:?}, which nobody proposed"));
+                let evidence = format!("entry {index} is of {request:?}, which nobody proposed");
+                return Err(Violation::new(Checker::Linearizability, evidence));
             };
             positions[id.0] = Some(index);
             check_write::<W>(history, &mut model, id, index)?;
         }
         check_reads::<W>(history, &model, reads_at.get(&index))?;
     }
-    check_order(history, &positions)
+    check_order(history, &positions)?;
+    Ok(model)
 }
 
 /// The write at this place of the log was answered as the model answers it, and was not called
@@ -151,6 +154,8 @@ mod tests {
     use super::super::StateMachineSafety;
     use super::super::samples::{entry, request};
     use super::*;
+    use quorate_raft::SnapshotMeta;
+
     use crate::kv_workload::{KvAnswer, KvModel, KvOperation, KvWorkload};
 
     type KvHistory = History<KvOperation, KvAnswer>;
@@ -161,7 +166,7 @@ mod tests {
 
     /// Writes with these answers to their clients, at index 1 and on, one after another.
     fn log_of(count: u64) -> StateMachineSafety {
-        let mut applied = StateMachineSafety::new(1);
+        let mut applied = StateMachineSafety::new(1, &SnapshotMeta::default());
         (1..=count).for_each(|index| applied.applied(0, &entry(1, index, "")).unwrap());
         applied
     }
@@ -182,7 +187,7 @@ mod tests {
     }
 
     fn check(history: &KvHistory, entries: u64) -> Verdict {
-        check_linearizability::<KvWorkload>(history, log_of(entries).entries())
+        check_linearizability::<KvWorkload>(history, log_of(entries).entries()).map(drop)
     }
 
     #[test]

@@ -12,13 +12,18 @@ mod linearizability;
 mod log_matching;
 mod outcomes;
 mod recovery;
+mod snapshots;
 mod state_machine_safety;
+mod store_position;
 mod vote_once;
 
-use quorate_raft::{Entry, Envelope, LogIndex, NodeId, Payload, Persist, Status, Term};
+use quorate_raft::{
+    Entry, Envelope, LogIndex, NodeId, Payload, Persist, SnapshotMeta, Status, Term,
+};
 
+use crate::member::LogWork;
 use crate::trace::fnv;
-use crate::violation::Violation;
+use crate::violation::{Checker, Violation};
 
 pub(crate) use digests::Digests;
 pub(crate) use durable_commit::DurableCommit;
@@ -28,8 +33,10 @@ pub(crate) use leader_completeness::LeaderCompleteness;
 pub(crate) use linearizability::check_linearizability;
 pub(crate) use log_matching::LogMatching;
 pub(crate) use outcomes::Outcomes;
-pub(crate) use recovery::{DiskImage, Recovery};
+pub(crate) use recovery::{Found, Recovery, Survivors};
+pub(crate) use snapshots::check_snapshot;
 pub(crate) use state_machine_safety::StateMachineSafety;
+pub(crate) use store_position::StorePosition;
 pub(crate) use vote_once::VoteOnce;
 
 /// Whether nothing is wrong.
@@ -48,10 +55,12 @@ pub(crate) struct Checkers {
     pub(crate) state_machine_safety: StateMachineSafety,
     pub(crate) digests: Digests,
     pub(crate) outcomes: Outcomes,
+    store_position: StorePosition,
 }
 
 impl Checkers {
-    pub(crate) fn new(members: usize) -> Self {
+    /// For members whose logs begin with this.
+    pub(crate) fn new(members: usize, base: &SnapshotMeta) -> Self {
         Self {
             election_safety: ElectionSafety::default(),
             log_matching: LogMatching::default(),
@@ -59,10 +68,11 @@ impl Checkers {
             durable_commit: DurableCommit::new(members),
             durable_promises: DurablePromises::new(members),
             vote_once: VoteOnce::default(),
-            recovery: Recovery::new(members),
-            state_machine_safety: StateMachineSafety::new(members),
+            recovery: Recovery::new(members, base),
+            state_machine_safety: StateMachineSafety::new(members, base),
             digests: Digests::default(),
             outcomes: Outcomes::default(),
+            store_position: StorePosition::new(members),
         }
     }
 
@@ -75,12 +85,70 @@ impl Checkers {
 
     /// A member asked for entries to be written; `previous` is the term of the one before them.
     pub(crate) fn appended(&mut self, member: NodeId, previous: Term, write: &Persist) -> Verdict {
+        if let Some(snapshot) = &write.snapshot {
+            check_snapshot(member, "begins its log with", snapshot, &self.state_machine_safety)?;
+        }
         self.log_matching.appended(member, previous, &write.entries)
     }
 
-    /// A member's disk acknowledged these writes.
-    pub(crate) fn durable(&mut self, place: usize, writes: &[Persist]) {
-        self.recovery.acknowledged(place, writes);
+    /// A member's log has acknowledged all this.
+    pub(crate) fn durable(&mut self, place: usize, done: &[LogWork]) {
+        self.recovery.acknowledged(place, done, self.state_machine_safety.entries());
+        for work in done {
+            if let LogWork::Write(Persist { snapshot: Some(snapshot), .. }) = work {
+                self.store_position.reached(place, snapshot.last.index);
+            }
+        }
+    }
+
+    /// A member came back and found this in its log.
+    pub(crate) fn recovered(
+        &mut self,
+        place: usize,
+        found: &Found,
+        interrupted: &[LogWork],
+    ) -> Result<Survivors, Violation> {
+        let applied = self.state_machine_safety.entries();
+        let survivors = self.recovery.recovered(place, found, interrupted, applied)?;
+        self.store_position.log_recovered(place, found.base.last.index);
+        Ok(survivors)
+    }
+
+    // ---- The store
+
+    /// A member is to make its state durable, which it says ends here.
+    pub(crate) fn flush_asked(&self, place: usize, at: &SnapshotMeta) -> Verdict {
+        let member = NodeId(place as u64 + 1);
+        check_snapshot(member, "flushes", at, &self.state_machine_safety)?;
+        let applied = self.state_machine_safety.applied_by(place);
+        StorePosition::asked(place, at.last.index, applied, self.recovery.image(place))
+    }
+
+    /// A member's store said that it has everything up to here.
+    pub(crate) fn flushed(&mut self, place: usize, at: LogIndex) {
+        self.store_position.reached(place, at);
+    }
+
+    /// A member is to forget the beginning of its log.
+    pub(crate) fn compaction_asked(&self, place: usize, at: &SnapshotMeta) -> Verdict {
+        let member = NodeId(place as u64 + 1);
+        check_snapshot(member, "cuts its log at", at, &self.state_machine_safety)?;
+        self.store_position.compaction_asked(place, at.last.index)
+    }
+
+    /// A member's machine became a state that a snapshot brought.
+    pub(crate) fn installed(&mut self, place: usize, at: &SnapshotMeta, digest: u64) -> Verdict {
+        let member = NodeId(place as u64 + 1);
+        check_snapshot(member, "installs", at, &self.state_machine_safety)?;
+        self.store_position.installed(place, at.last.index, self.recovery.image(place))?;
+        self.state_machine_safety.installed(place, at.last)?;
+        self.digests.found(member, at.last.index, digest)
+    }
+
+    /// A member sends or receives a snapshot that says this of itself.
+    pub(crate) fn snapshot_named(&self, place: usize, at: &SnapshotMeta) -> Verdict {
+        let member = NodeId(place as u64 + 1);
+        check_snapshot(member, "has a snapshot of", at, &self.state_machine_safety)
     }
 
     /// A member has taken in what waited for it. `term_at` is what it takes its log to be.
@@ -91,15 +159,36 @@ impl Checkers {
         term_at: impl Fn(LogIndex) -> Option<Term>,
     ) -> Verdict {
         self.durable_promises.stepped(place, status)?;
+        // What was cut off is known by what it is cut at: an entry that was committed, and by log
+        // matching everything before it.
+        let compacted = status.compacted;
+        let committed_at = |index: LogIndex| self.durable_commit.term_at(index);
+        if compacted.index > LogIndex(0) && committed_at(compacted.index) != Some(compacted.term) {
+            let evidence =
+                format!("the log of {} begins after {compacted}, which is not committed", status.id);
+            return Err(Violation::new(Checker::Snapshots, evidence));
+        }
         self.durable_commit.stepped(place, status, &term_at, self.recovery.images())?;
         let committed = self.durable_commit.committed();
         self.leader_completeness.stepped(status, &term_at, committed)
     }
 
-    /// A member began a new life: what it has seen committed and applied it must see again.
-    pub(crate) fn started(&mut self, place: usize) {
+    /// A member began a new life, with a state that ends here: what it has seen committed and
+    /// applied beyond that it must see again.
+    pub(crate) fn started(
+        &mut self,
+        place: usize,
+        position: Option<&SnapshotMeta>,
+        digest: u64,
+    ) -> Verdict {
         self.durable_commit.started(place);
-        self.state_machine_safety.started(place);
+        let index = position.map_or(LogIndex(0), |position| position.last.index);
+        self.state_machine_safety.started(place, index);
+        let Some(position) = position else { return Ok(()) };
+        let member = NodeId(place as u64 + 1);
+        check_snapshot(member, "starts with", position, &self.state_machine_safety)?;
+        self.store_position.started(place, position.last, self.recovery.image(place))?;
+        self.digests.found(member, index, digest)
     }
 
     /// How many entries are committed.
@@ -133,8 +222,10 @@ pub(crate) fn majority(members: usize) -> usize {
 pub(crate) mod samples {
     use quorate_raft::{
         Entry, EntryId, Envelope, GroupId, HardState, LogIndex, Message, NodeId, Payload, Persist,
-        RequestId, Role, RoleChange, Status, Term, WriteId,
+        RequestId, Role, RoleChange, SnapshotMeta, Status, Term, WriteId,
     };
+
+    use crate::member::LogWork;
 
     pub(crate) fn request(sequence: u64) -> RequestId {
         RequestId { member: NodeId(1), boot: 1, sequence }
@@ -155,6 +246,14 @@ pub(crate) mod samples {
         let hard_state =
             vote.map(|(term, vote)| HardState { term: Term(term), vote: Some(NodeId(vote)) });
         Persist { write: WriteId(1), hard_state, snapshot: None, entries: entries.to_vec() }
+    }
+
+    pub(crate) fn log_write(vote: Option<(u64, u64)>, entries: &[Entry]) -> LogWork {
+        LogWork::Write(write(vote, entries))
+    }
+
+    pub(crate) fn snapshot(term: u64, index: u64) -> SnapshotMeta {
+        SnapshotMeta { last: EntryId::new(term, index), ..SnapshotMeta::default() }
     }
 
     pub(crate) fn status(id: u64, role: Role, term: u64, commit: u64) -> Status {

@@ -91,7 +91,7 @@ impl Outcomes {
 mod tests {
     use super::super::samples::{entry, request};
     use super::*;
-    use quorate_raft::DropReason;
+    use quorate_raft::{DropReason, SnapshotMeta};
 
     #[test]
     fn a_second_end_is_found() {
@@ -109,7 +109,7 @@ mod tests {
         let mut checker = Outcomes::default();
         checker.proposed(request(1));
         checker.read_asked(7, ReadId(1));
-        let applied = StateMachineSafety::new(1);
+        let applied = StateMachineSafety::new(1, &SnapshotMeta::default());
         assert!(checker.check(&applied).is_err());
         checker.died(7, 1);
         assert_eq!(checker.check(&applied), Ok(()));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn an_outcome_that_the_log_belies_is_found() {
-        let mut applied = StateMachineSafety::new(1);
+        let mut applied = StateMachineSafety::new(1, &SnapshotMeta::default());
         applied.applied(0, &entry(1, 1, "a")).unwrap();
         let ended_as = |outcome| {
             let mut checker = Outcomes::default();

@@ -1,18 +1,30 @@
-//! What a disk has acknowledged is there after a crash, to the byte, and nothing else but what was
-//! being written when it came. Also keeps, for the other checkers, what each disk has
-//! acknowledged.
+//! What a log's disk has acknowledged is there after a crash, to the byte, and nothing else but what
+//! was being done when it came. Also keeps, for the other checkers, what each disk has
+//! acknowledged; there, a log that was compacted is still known from its first entry on.
 
-use quorate_raft::{Entry, HardState, Persist, Term};
+use quorate_raft::{Entry, HardState, Persist, SnapshotMeta, Term};
 
 use super::fingerprint;
+use super::state_machine_safety::AppliedEntry;
+use crate::member::LogWork;
 use crate::violation::{Checker, Violation};
 
-/// What a disk holds: the latest term and vote, and the log.
+/// What a disk holds: the latest term and vote, where the log begins, and the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DiskImage {
     hard_state: HardState,
-    /// Term and content of each entry, from index 1 on.
+    base: SnapshotMeta,
+    /// Term and content of each entry, from index 1 on, those before the base included.
     log: Vec<(Term, u64)>,
+}
+
+/// What was found on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) hard_state: HardState,
+    pub(crate) base: SnapshotMeta,
+    /// Those after the base.
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// What became of the writes that a crash interrupted.
@@ -30,14 +42,41 @@ pub(crate) struct Recovery {
 }
 
 impl DiskImage {
-    /// What was found on a disk.
-    pub(crate) fn new(hard_state: HardState, entries: &[Entry]) -> Self {
-        let log = entries.iter().map(|entry| (entry.id.term, fingerprint(entry))).collect();
-        Self { hard_state, log }
+    /// An empty log that begins with this.
+    pub(crate) fn new(base: SnapshotMeta) -> Self {
+        Self { base, ..Self::default() }
     }
 
-    /// Takes in one write.
-    pub(crate) fn write(&mut self, write: &Persist) {
+    /// Takes in one piece of work. What a snapshot stands for is known from the entries that others
+    /// have applied.
+    pub(crate) fn take_in(&mut self, work: &LogWork, applied: &[AppliedEntry]) {
+        match work {
+            LogWork::Write(write) => {
+                if let Some(snapshot) = &write.snapshot {
+                    self.begin_anew(snapshot, applied);
+                }
+                self.write(write);
+            }
+            LogWork::Compact(snapshot) => {
+                if snapshot.last.index > self.base.last.index {
+                    self.base = snapshot.clone();
+                }
+            }
+        }
+    }
+
+    fn begin_anew(&mut self, snapshot: &SnapshotMeta, applied: &[AppliedEntry]) {
+        let last = snapshot.last;
+        self.base = snapshot.clone();
+        if self.term(last.index.0) == Some(last.term) {
+            return;
+        }
+        let covered = usize::try_from(last.index.0).expect("a log fits in memory");
+        let covered = &applied[..covered.min(applied.len())];
+        self.log = covered.iter().map(|entry| (entry.term, entry.fingerprint)).collect();
+    }
+
+    fn write(&mut self, write: &Persist) {
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
         }
@@ -52,6 +91,11 @@ impl DiskImage {
     /// The term and vote.
     pub(crate) fn hard_state(&self) -> HardState {
         self.hard_state
+    }
+
+    /// Where the log begins.
+    pub(crate) fn base(&self) -> &SnapshotMeta {
+        &self.base
     }
 
     /// The index of the last entry.
@@ -70,16 +114,29 @@ impl DiskImage {
         self.log == other.log
     }
 
+    /// Whether just this was found.
+    fn is(&self, found: &Found) -> bool {
+        let before = usize::try_from(self.base.last.index.0).expect("a log fits in memory");
+        let entries = found.entries.iter().map(|entry| (entry.id.term, fingerprint(entry)));
+        self.hard_state == found.hard_state
+            && self.base == found.base
+            && self.log.get(before..).is_some_and(|log| log.iter().copied().eq(entries))
+    }
+
     fn summary(&self) -> String {
-        let HardState { term, vote } = self.hard_state;
-        let vote = vote.map_or(0, |vote| vote.0);
-        format!("term {term}, vote {vote}, {} entries", self.log.len())
+        summary(self.hard_state, &self.base, self.last())
     }
 }
 
+fn summary(hard_state: HardState, base: &SnapshotMeta, last: u64) -> String {
+    let HardState { term, vote } = hard_state;
+    let vote = vote.map_or(0, |vote| vote.0);
+    format!("term {term}, vote {vote}, entries after {} up to {last}", base.last)
+}
+
 impl Recovery {
-    pub(crate) fn new(members: usize) -> Self {
-        Self { images: vec![DiskImage::default(); members] }
+    pub(crate) fn new(members: usize, base: &SnapshotMeta) -> Self {
+        Self { images: vec![DiskImage::new(base.clone()); members] }
     }
 
     pub(crate) fn images(&self) -> &[DiskImage] {
@@ -90,36 +147,43 @@ impl Recovery {
         &self.images[place]
     }
 
-    pub(crate) fn acknowledged(&mut self, place: usize, writes: &[Persist]) {
-        for write in writes {
-            self.images[place].write(write);
+    pub(crate) fn acknowledged(
+        &mut self,
+        place: usize,
+        done: &[LogWork],
+        applied: &[AppliedEntry],
+    ) {
+        for work in done {
+            self.images[place].take_in(work, applied);
         }
     }
 
-    /// A member came back and found this. Some of the interrupted writes may be there, in order.
+    /// A member came back and found this. Some of what was interrupted may be done, in order.
     pub(crate) fn recovered(
         &mut self,
         place: usize,
-        found: DiskImage,
-        interrupted: &[Persist],
+        found: &Found,
+        interrupted: &[LogWork],
+        applied: &[AppliedEntry],
     ) -> Result<Survivors, Violation> {
         let mut expected = self.images[place].clone();
         for survivors in 0..=interrupted.len() {
-            if expected == found {
-                self.images[place] = found;
+            if expected.is(found) {
+                self.images[place] = expected;
                 return Ok(Survivors { interrupted: interrupted.len(), found: survivors });
             }
-            if let Some(write) = interrupted.get(survivors) {
-                expected.write(write);
+            if let Some(work) = interrupted.get(survivors) {
+                expected.take_in(work, applied);
             }
         }
+        let last = found.base.last.index.0 + found.entries.len() as u64;
         let evidence = format!(
             "the disk of n{} had acknowledged {}; {} writes were under way; after the restart it \
              has {}",
             place + 1,
             self.images[place].summary(),
             interrupted.len(),
-            found.summary()
+            summary(found.hard_state, &found.base, last)
         );
         Err(Violation::new(Checker::Recovery, evidence))
     }
@@ -127,35 +191,74 @@ impl Recovery {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{entry, write};
+    use super::super::StateMachineSafety;
+    use super::super::samples::{entry, snapshot, write};
     use super::*;
 
-    fn after(writes: &[Persist]) -> DiskImage {
-        let mut image = DiskImage::default();
-        writes.iter().for_each(|write| image.write(write));
-        image
+    fn works(writes: &[Persist]) -> Vec<LogWork> {
+        writes.iter().cloned().map(LogWork::Write).collect()
+    }
+
+    fn found(vote: Option<u64>, entries: &[Entry]) -> Found {
+        let vote = vote.map(quorate_raft::NodeId);
+        let hard_state = HardState { term: Term(1), vote };
+        Found { hard_state, base: SnapshotMeta::default(), entries: entries.to_vec() }
+    }
+
+    fn checker_of(writes: &[Persist]) -> Recovery {
+        let mut checker = Recovery::new(1, &SnapshotMeta::default());
+        checker.acknowledged(0, &works(writes), &[]);
+        checker
     }
 
     #[test]
     fn lost_and_invented_entries_are_found() {
-        let first = write(Some((1, 1)), &[entry(1, 1, "a"), entry(1, 2, "b")]);
-        let second = write(None, &[entry(2, 2, "c"), entry(2, 3, "d")]);
-        let mut checker = Recovery::new(1);
-        checker.acknowledged(0, std::slice::from_ref(&first));
-        assert!(checker.recovered(0, DiskImage::default(), &[]).is_err(), "lost");
-        let other = write(Some((1, 1)), &[entry(1, 1, "a"), entry(1, 2, "x")]);
-        assert!(checker.recovered(0, after(&[other]), &[]).is_err(), "changed");
-        let both = [first, second.clone()];
-        assert!(checker.recovered(0, after(&both), &[]).is_err(), "invented");
-        let survivors = checker.recovered(0, after(&both), &[second]).unwrap();
+        let (a, b) = (entry(1, 1, "a"), entry(1, 2, "b"));
+        let first = [write(Some((1, 1)), &[a.clone(), b.clone()])];
+        let second = works(&[write(None, &[entry(2, 2, "c"), entry(2, 3, "d")])]);
+        let after = |entries: &[Entry], interrupted: &[LogWork]| {
+            checker_of(&first).recovered(0, &found(Some(1), entries), interrupted, &[])
+        };
+        assert!(after(std::slice::from_ref(&a), &[]).is_err(), "lost");
+        assert!(after(&[a.clone(), entry(1, 2, "x")], &[]).is_err(), "changed");
+        let both = [a.clone(), entry(2, 2, "c"), entry(2, 3, "d")];
+        assert!(after(&both, &[]).is_err(), "invented");
+        let survivors = after(&both, &second).unwrap();
         assert_eq!(survivors, Survivors { interrupted: 1, found: 1 });
+        let survivors = after(&[a, b], &second).unwrap();
+        assert_eq!(survivors, Survivors { interrupted: 1, found: 0 });
     }
 
     #[test]
     fn a_lost_vote_is_found() {
-        let mut checker = Recovery::new(1);
-        checker.acknowledged(0, &[write(Some((3, 2)), &[])]);
-        let forgot = HardState { term: Term(3), vote: None };
-        assert!(checker.recovered(0, DiskImage::new(forgot, &[]), &[]).is_err());
+        let mut checker = checker_of(&[write(Some((1, 2)), &[])]);
+        assert!(checker.recovered(0, &found(None, &[]), &[], &[]).is_err());
+        assert!(checker.recovered(0, &found(Some(2), &[]), &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_log_that_is_cut_further_than_it_was_told_is_found() {
+        let (a, b) = (entry(1, 1, "a"), entry(1, 2, "b"));
+        let mut checker = checker_of(&[write(Some((1, 1)), &[a, b.clone()])]);
+        checker.acknowledged(0, &[LogWork::Compact(snapshot(1, 1))], &[]);
+        let begins = |base, entries: &[Entry]| Found { base, ..found(Some(1), entries) };
+        assert!(checker.recovered(0, &begins(snapshot(1, 2), &[]), &[], &[]).is_err());
+        let right = begins(snapshot(1, 1), std::slice::from_ref(&b));
+        assert!(checker.recovered(0, &right, &[], &[]).is_ok());
+        assert_eq!(checker.image(0).last(), 2);
+        assert_eq!(checker.image(0).term(1), Some(Term(1)), "known although it is cut");
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_what_was_applied() {
+        let mut applied = StateMachineSafety::new(1, &SnapshotMeta::default());
+        for index in 1..=3 {
+            applied.applied(0, &entry(2, index, "x")).unwrap();
+        }
+        let mut image = DiskImage::default();
+        image.take_in(&LogWork::Write(write(None, &[entry(1, 1, "old")])), &[]);
+        let install = Persist { snapshot: Some(snapshot(2, 2)), ..write(None, &[]) };
+        image.take_in(&LogWork::Write(install), applied.entries());
+        assert_eq!((image.last(), image.term(1)), (2, Some(Term(2))));
     }
 }

@@ -1,10 +1,13 @@
 //! State machine safety (paper, figure 3): if a member has applied an entry at an index, no other
 //! member will ever apply a different one there. Every life of every member applies all of them, in
-//! order, each once; and no command is in the log twice.
+//! order, each once, from what its store held or a snapshot brought on; and no command is in the log
+//! twice.
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Entry, EntryId, LogIndex, NodeId, Payload, RequestId, Term};
+use quorate_raft::{
+    Configuration, Entry, EntryId, LogIndex, NodeId, Payload, RequestId, SnapshotMeta, Term,
+};
 
 use super::{Verdict, fingerprint};
 use crate::violation::{Checker, Violation};
@@ -12,8 +15,8 @@ use crate::violation::{Checker, Violation};
 /// An entry as the first member applied it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AppliedEntry {
-    term: Term,
-    fingerprint: u64,
+    pub(crate) term: Term,
+    pub(crate) fingerprint: u64,
     /// Whose command it is; `None` for an entry without one.
     pub(crate) request: Option<RequestId>,
 }
@@ -22,13 +25,32 @@ pub(crate) struct AppliedEntry {
 pub(crate) struct StateMachineSafety {
     entries: Vec<AppliedEntry>,
     requests: BTreeMap<RequestId, LogIndex>,
+    /// From which index on which configuration was in force.
+    configurations: BTreeMap<LogIndex, Configuration>,
     /// By member: how far it has applied in this life.
     applied: Vec<u64>,
 }
 
 impl StateMachineSafety {
-    pub(crate) fn new(members: usize) -> Self {
-        Self { entries: Vec::new(), requests: BTreeMap::new(), applied: vec![0; members] }
+    pub(crate) fn new(members: usize, base: &SnapshotMeta) -> Self {
+        Self {
+            entries: Vec::new(),
+            requests: BTreeMap::new(),
+            configurations: BTreeMap::from([(base.last.index, base.configuration.clone())]),
+            applied: vec![0; members],
+        }
+    }
+
+    /// What a state after this entry has to say of itself; `None` where nobody has applied it.
+    pub(crate) fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
+        let last = if index == LogIndex(0) { EntryId::default() } else { self.id_at(index)? };
+        let (_, configuration) = self.configurations.range(..=index).next_back()?;
+        Some(SnapshotMeta { last, configuration: configuration.clone() })
+    }
+
+    /// How far this member has applied.
+    pub(crate) fn applied_by(&self, place: usize) -> LogIndex {
+        LogIndex(self.applied[place])
     }
 
     /// All entries that were applied, the first of them at index 1.
@@ -47,8 +69,21 @@ impl StateMachineSafety {
         self.entries.get(position).map(|entry| EntryId { term: entry.term, index })
     }
 
-    pub(crate) fn started(&mut self, place: usize) {
-        self.applied[place] = 0;
+    /// A life begins with a state that ends here.
+    pub(crate) fn started(&mut self, place: usize, position: LogIndex) {
+        self.applied[place] = position.0;
+    }
+
+    /// The machine became a state that a snapshot brought.
+    pub(crate) fn installed(&mut self, place: usize, snapshot: EntryId) -> Verdict {
+        let before = self.applied[place];
+        self.applied[place] = snapshot.index.0;
+        if snapshot.index.0 > before {
+            return Ok(());
+        }
+        let evidence =
+            format!("{} installed {snapshot} after it had applied {before}", NodeId(place as u64 + 1));
+        Err(Violation::new(Checker::StateMachineSafety, evidence))
     }
 
     pub(crate) fn applied(&mut self, place: usize, entry: &Entry) -> Verdict {
@@ -81,6 +116,9 @@ impl StateMachineSafety {
         {
             return fails(format!("{request:?} is in the log at {earlier} and at {index}"));
         }
+        if let Payload::Configuration(configuration) = &entry.payload {
+            self.configurations.insert(index, configuration.clone());
+        }
         self.entries.push(this);
         Ok(())
     }
@@ -93,29 +131,42 @@ mod tests {
 
     #[test]
     fn another_entry_at_the_same_index_is_found() {
-        let mut checker = StateMachineSafety::new(2);
+        let mut checker = StateMachineSafety::new(2, &SnapshotMeta::default());
         assert_eq!(checker.applied(0, &entry(1, 1, "a")), Ok(()));
         assert!(checker.applied(1, &entry(2, 1, "a")).is_err());
-        let mut checker = StateMachineSafety::new(2);
+        let mut checker = StateMachineSafety::new(2, &SnapshotMeta::default());
         assert_eq!(checker.applied(0, &entry(1, 1, "a")), Ok(()));
         assert!(checker.applied(1, &entry(1, 1, "b")).is_err());
     }
 
     #[test]
     fn gaps_and_repetitions_are_found() {
-        let mut checker = StateMachineSafety::new(1);
+        let mut checker = StateMachineSafety::new(1, &SnapshotMeta::default());
         assert!(checker.applied(0, &entry(1, 2, "a")).is_err());
-        let mut checker = StateMachineSafety::new(1);
+        let mut checker = StateMachineSafety::new(1, &SnapshotMeta::default());
         assert_eq!(checker.applied(0, &entry(1, 1, "a")), Ok(()));
         assert!(checker.applied(0, &entry(1, 1, "a")).is_err());
     }
 
     #[test]
     fn a_command_that_is_applied_twice_is_found() {
-        let mut checker = StateMachineSafety::new(1);
+        let mut checker = StateMachineSafety::new(1, &SnapshotMeta::default());
         assert_eq!(checker.applied(0, &entry(1, 1, "a")), Ok(()));
         let payload = Payload::Command { request: request(1), data: b"a".to_vec().into() };
         let again = Entry { id: EntryId::new(1, 2), payload };
         assert!(checker.applied(0, &again).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_place_of_what_it_covers() {
+        let mut checker = StateMachineSafety::new(2, &SnapshotMeta::default());
+        for index in 1..=3 {
+            checker.applied(0, &entry(1, index, "a")).unwrap();
+        }
+        assert_eq!(checker.installed(1, EntryId::new(1, 2)), Ok(()));
+        assert!(checker.applied(1, &entry(1, 2, "a")).is_err(), "again");
+        let mut checker = StateMachineSafety::new(2, &SnapshotMeta::default());
+        checker.applied(0, &entry(1, 1, "a")).unwrap();
+        assert!(checker.installed(0, EntryId::new(1, 1)).is_err(), "nothing new");
     }
 }

@@ -6,6 +6,9 @@ mod regression_seeds;
 /// A state machine that is not the key-value store.
 mod own_state_machine;
 
+/// And one that keeps its state on the disk.
+mod state_on_disk;
+
 /// Some seeds, and one of them twice.
 mod seeds;
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use quorate_raft::{LogIndex, RequestId};
 use quorate_replica::StateMachine;
-use quorate_simulator::{Checker, Length, Options, Request, Rng, Simulation, TraceMode, Workload};
+use quorate_simulator::{
+    Checker, Home, Length, Opened, Options, Request, Rng, Simulation, TraceMode, Workload,
+};
 
 /// Bugs, for the checkers to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +76,10 @@ impl Workload for Additions {
     type Response = u64;
     type Model = u64;
 
-    fn machine(&self) -> Sum {
+    fn open(&self, _: &Home<'_>) -> Result<Opened<Sum>, Infallible> {
         let number = self.machines.get();
         self.machines.set(number + 1);
-        Sum { total: 0, bug: self.bug, number }
+        Ok(Opened { machine: Sum { total: 0, bug: self.bug, number }, position: None, reached: vec![] })
     }
 
     fn draw(&mut self, rng: &mut Rng) -> Operation {
