@@ -31,8 +31,11 @@ pub struct WalConfig {
     pub batch_bytes_max: usize,
     /// Segments kept for reuse after a compaction; more are removed.
     pub spare_segments_max: usize,
-    /// Bytes of zeros that one call of `Wal::prepare` writes.
+    /// Bytes of zeros that one call of `Wal::prepare` writes, and that are written at once after
+    /// appends.
     pub prepare_bytes: usize,
+    /// Files of segments that stay open to be read, beside the one that is written.
+    pub open_segments_max: usize,
 }
 
 impl WalConfig {
@@ -52,7 +55,8 @@ impl WalConfig {
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(BLOCK_BYTES));
 
-/// Segments of 64 MiB, records of up to 16 MiB, batches of up to 8 MiB, two spare segments.
+/// Segments of 64 MiB, records of up to 16 MiB, batches of up to 8 MiB, two spare
+/// segments, eight open files.
 impl Default for WalConfig {
     fn default() -> Self {
         Self {
@@ -61,6 +65,7 @@ impl Default for WalConfig {
             batch_bytes_max: 8 << 20,
             spare_segments_max: 2,
             prepare_bytes: 1 << 20,
+            open_segments_max: 8,
         }
     }
 }

@@ -141,6 +141,25 @@ pub enum WalError {
     Disk(#[from] DiskError),
 }
 
+/// Something that was damaged and was made whole when the log was opened, because there was another
+/// copy of it. Nothing is lost, but a disk that has done it once may do it again: tell the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Repair {
+    /// One of the two copies of a segment's header.
+    #[error(
+        "a copy of the header of {} was damaged, at byte {offset}, and was written anew from the \
+         other: the disk may be failing",
+        file.display()
+    )]
+    HeaderCopy {
+        /// The segment.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+    },
+}
+
 /// What is wrong with a segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -55,6 +55,13 @@
 //! runs; the configurations. A million entries are 16 MB: how many there can be is for the host to
 //! say, by when it compacts.
 //!
+//! PREPARING
+//!
+//! Sixty-four megabytes of zeros take a disk longer than an election. So the next segment is filled
+//! while this one is used: a piece after each append, at twice the pace at which this one fills up,
+//! and more while nothing waits ([`Wal::prepare`]). Each piece is made durable by itself, so that no
+//! sync at the end has to wait for all of it.
+//!
 //! CAVEATS
 //!
 //! - A damaged record is named and refused, not repaired from a peer. The format has what a repair
@@ -72,6 +79,7 @@ mod config;
 mod decode;
 mod directory;
 mod error;
+mod files;
 mod format;
 mod index;
 mod pending;
@@ -86,7 +94,7 @@ use quorate_raft::GroupId;
 
 pub use config::{Identity, WalConfig};
 pub use decode::DecodeError;
-pub use error::{Damage, WalError};
+pub use error::{Damage, Repair, WalError};
 pub use format::FORMAT_VERSION;
 pub use reader::WalReader;
 pub use wal::Wal;

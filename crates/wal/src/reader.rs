@@ -1,16 +1,15 @@
 //! Reading entries while the writer appends: readers share the index and the open files with it,
 //! and hold no lock while they wait for the disk.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use quorate_disk::File;
 use quorate_raft::{Entry, EntryId, LogIndex};
 
 use crate::GROUP;
 use crate::directory::segment_path;
 use crate::error::{Damage, WalError};
+use crate::files::SegmentFiles;
 use crate::index::{Index, Location};
 use crate::pending::Extent;
 use crate::record::{RecordKind, decode_entry, record_checksum};
@@ -21,7 +20,6 @@ pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 64;
 /// What the writer and its readers share.
 pub(crate) struct Shared {
     pub(crate) index: Index,
-    pub(crate) files: BTreeMap<u32, Arc<dyn File>>,
     pub(crate) poisoned: bool,
 }
 
@@ -29,6 +27,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct WalReader {
     shared: Arc<RwLock<Shared>>,
+    files: Arc<SegmentFiles>,
     directory: PathBuf,
 }
 
@@ -40,14 +39,19 @@ struct Wanted {
 
 /// Entries that lie back to back, read at once.
 struct Run {
-    file: Arc<dyn File>,
+    segment: u32,
     entries: Vec<Wanted>,
     bytes: usize,
 }
 
 impl WalReader {
-    pub(crate) fn new(shared: Shared, directory: &Path) -> Self {
-        Self { shared: Arc::new(RwLock::new(shared)), directory: directory.to_path_buf() }
+    pub(crate) fn new(index: Index, files: SegmentFiles, directory: &Path) -> Self {
+        let shared = Arc::new(RwLock::new(Shared { index, poisoned: false }));
+        Self { shared, files: Arc::new(files), directory: directory.to_path_buf() }
+    }
+
+    pub(crate) fn files(&self) -> &SegmentFiles {
+        &self.files
     }
 
     /// The entries from `from` to `to`, stopping after the one that reaches `bytes_max`; at least
@@ -95,9 +99,8 @@ impl WalReader {
             match runs.last_mut() {
                 Some(run) if run.is_continued_by(&wanted.location) => run.push(wanted),
                 _ => {
-                    let file = shared.files.get(&wanted.location.segment);
-                    let file = file.expect("a segment with an entry of the log is open");
-                    let mut run = Run { file: Arc::clone(file), entries: Vec::new(), bytes: 0 };
+                    let segment = wanted.location.segment;
+                    let mut run = Run { segment, entries: Vec::new(), bytes: 0 };
                     run.push(wanted);
                     runs.push(run);
                 }
@@ -108,10 +111,7 @@ impl WalReader {
     }
 
     fn read_run(&self, run: &Run, entries: &mut Vec<Entry>) -> Result<(), WalError> {
-        let mut bytes = vec![0; run.bytes];
-        let start = run.entries.first().map_or(0, |first| u64::from(first.location.offset));
-        let count = run.file.read_at(start, &mut bytes)?;
-        bytes.truncate(count);
+        let bytes = self.read_bytes(run)?;
         let mut rest = bytes.as_slice();
         for wanted in &run.entries {
             let length = (wanted.location.bytes as usize).min(rest.len());
@@ -129,17 +129,32 @@ impl WalReader {
         Ok(())
     }
 
+    fn read_bytes(&self, run: &Run) -> Result<Vec<u8>, WalError> {
+        let Some(first) = run.entries.first() else { return Ok(Vec::new()) };
+        let file = self.files.open(run.segment).map_err(|error| match self.gone(first) {
+            Some(gone) => gone,
+            None => WalError::Disk(error),
+        })?;
+        let mut bytes = vec![0; run.bytes];
+        let count = file.read_at(u64::from(first.location.offset), &mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
     /// Tells damage from an entry that was compacted, and its segment recycled, while it was read.
     fn damaged(&self, wanted: &Wanted, why: Damage) -> WalError {
+        self.gone(wanted).unwrap_or_else(|| WalError::Corrupt {
+            file: segment_path(&self.directory, wanted.location.segment),
+            offset: u64::from(wanted.location.offset),
+            why,
+        })
+    }
+
+    /// The error for an entry that is not where it was when it was looked up.
+    fn gone(&self, wanted: &Wanted) -> Option<WalError> {
         let shared = self.shared();
-        match shared.wanted(wanted.id.index) {
-            Some(now) if now.location == wanted.location => WalError::Corrupt {
-                file: segment_path(&self.directory, wanted.location.segment),
-                offset: u64::from(wanted.location.offset),
-                why,
-            },
-            _ => shared.out_of_range(wanted.id.index),
-        }
+        let now = shared.wanted(wanted.id.index).map(|now| now.location);
+        (now != Some(wanted.location)).then(|| shared.out_of_range(wanted.id.index))
     }
 }
 

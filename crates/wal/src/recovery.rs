@@ -21,7 +21,7 @@ use quorate_raft::EntryId;
 use crate::GROUP;
 use crate::config::Identity;
 use crate::directory::segment_path;
-use crate::error::{Damage, WalError};
+use crate::error::{Damage, Repair, WalError};
 use crate::format::{
     BLOCK_BYTES, ChainLink, Directory, FORMAT_VERSION, HEAD_MAGIC, HardStateCopy, ParsedHeader,
     Place, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, TAIL_MAGIC, sector_checksums,
@@ -35,8 +35,11 @@ pub(crate) struct Replayed {
     pub(crate) index: Index,
     pub(crate) hard_state: HardStateCopy,
     pub(crate) link: ChainLink,
-    /// The segments of the log, rising; the last is the one to go on with.
-    pub(crate) segments: Vec<(u32, Arc<dyn File>)>,
+    /// The last segment, the one to go on with.
+    pub(crate) segment: u32,
+    pub(crate) file: Arc<dyn File>,
+    /// What was found to be damaged and can be made whole, for there is another copy.
+    pub(crate) repairs: Vec<Repair>,
     /// The last segment's length.
     pub(crate) segment_bytes: u32,
     /// Where its next batch belongs.
@@ -54,12 +57,12 @@ pub(crate) fn replay(
     member: u64,
 ) -> Result<Replayed, WalError> {
     let mut replay: Option<Replay> = None;
-    let mut files = Vec::new();
-    let mut tail = (0, 0, 0);
+    let mut repairs = Vec::new();
+    let mut tail = None;
     for &segment in segments {
         let path = segment_path(directory, segment);
         let file: Arc<dyn File> = disk.open(&path, OpenOptions::ReadWrite)?.into();
-        let (header, bytes) = read_segment(&*file, &path)?;
+        let (header, bytes) = read_segment(&*file, &path, &mut repairs)?;
         check_owner(&header, &path, cluster, member)?;
         let place = header.place;
         if place.segment != segment
@@ -70,10 +73,10 @@ pub(crate) fn replay(
         let last = Some(&segment) == segments.last();
         let scan = SegmentScan { bytes: &bytes, place, path: &path, last };
         let end = scan.replay_into(&mut replay)?;
-        tail = (to_u32(bytes.len()), to_u32(end), to_u32(scan.dirty_end(end)));
-        files.push((segment, file));
+        let dirty_end = to_u32(scan.dirty_end(end));
+        tail = Some((segment, file, to_u32(bytes.len()), to_u32(end), dirty_end));
     }
-    let Some(replay) = replay else {
+    let (Some(replay), Some(tail)) = (replay, tail) else {
         return Err(WalError::NoLog { directory: directory.to_path_buf() });
     };
     if let Some((from, to)) = replay.index.missing() {
@@ -81,14 +84,16 @@ pub(crate) fn replay(
         let why = Damage::SegmentMissing { from, to };
         return Err(WalError::Corrupt { file, offset: 0, why });
     }
-    let (segment_bytes, end, dirty_end) = tail;
+    let (segment, file, segment_bytes, end, dirty_end) = tail;
     let Replay { identity, index, hard_state, link } = replay;
     Ok(Replayed {
         identity,
         index,
         hard_state,
         link,
-        segments: files,
+        segment,
+        file,
+        repairs,
         segment_bytes,
         end,
         dirty_end,
@@ -112,10 +117,22 @@ struct SegmentScan<'a> {
     last: bool,
 }
 
-fn read_segment(file: &dyn File, path: &Path) -> Result<(SegmentHeader, Vec<u8>), WalError> {
+fn read_segment(
+    file: &dyn File,
+    path: &Path,
+    repairs: &mut Vec<Repair>,
+) -> Result<(SegmentHeader, Vec<u8>), WalError> {
     let mut blocks = [0; SEGMENT_HEADER_BYTES];
-    let count = file.read_at(0, &mut blocks)?;
-    let header = choose_header(&blocks[..count], path)?;
+    file.read_at(0, &mut blocks)?;
+    let header = choose_header(&blocks, path)?;
+    let damaged = |block: &[u8]| matches!(SegmentHeader::parse(block), ParsedHeader::Damaged);
+    for copy in (0..).step_by(BLOCK_BYTES).zip(blocks.chunks(BLOCK_BYTES)) {
+        if let (offset, block) = copy
+            && damaged(block)
+        {
+            repairs.push(Repair::HeaderCopy { file: path.to_path_buf(), offset });
+        }
+    }
     let found = file.length()?;
     if found < header.segment_bytes || header.segment_bytes > u64::from(u32::MAX) {
         let why = Damage::Shortened { expected: header.segment_bytes, found };
@@ -126,6 +143,19 @@ fn read_segment(file: &dyn File, path: &Path) -> Result<(SegmentHeader, Vec<u8>)
     let count = file.read_at(0, &mut bytes)?;
     bytes[count..].fill(0);
     Ok((header, bytes))
+}
+
+/// Writes the copies of headers anew that were damaged, each from the other.
+pub(crate) fn repair(disk: &dyn Disk, repairs: &[Repair]) -> Result<(), WalError> {
+    for repair in repairs {
+        let Repair::HeaderCopy { file: path, offset } = repair;
+        let file = disk.open(path, OpenOptions::ReadWrite)?;
+        let mut blocks = [0; SEGMENT_HEADER_BYTES];
+        file.read_at(0, &mut blocks)?;
+        let header = choose_header(&blocks, path)?;
+        file.write_durable_at(*offset, &header.encode()[..BLOCK_BYTES])?;
+    }
+    Ok(())
 }
 
 /// Either copy will do.

@@ -22,6 +22,15 @@ pub(crate) struct SpareFile {
     synced: bool,
 }
 
+/// When the zeros reach the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// Step by step, where a batch may come in between: none then waits longer than one step takes.
+    EachStep,
+    /// All together, where a batch is waiting for all of them.
+    AtTheEnd,
+}
+
 /// The spare files of a log, the first of which is being made ready.
 pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
@@ -66,7 +75,7 @@ impl Spares {
             Some(spare) => spare,
             None => self.begin(fresh)?,
         };
-        match spare.step(self.prepare_bytes) {
+        match spare.step(self.prepare_bytes, Durability::EachStep) {
             Ok(ready) => {
                 self.preparing = Some(spare);
                 Ok(ready)
@@ -86,7 +95,7 @@ impl Spares {
             None => self.begin(fresh)?,
         };
         spare.lengthen(bytes_min)?;
-        while !spare.step(self.prepare_bytes)? {}
+        while !spare.step(self.prepare_bytes, Durability::AtTheEnd)? {}
         Ok(spare)
     }
 
@@ -117,12 +126,16 @@ impl SpareFile {
         Ok(())
     }
 
-    /// Writes some zeros, or syncs them once they are all there; answers whether it is ready.
-    fn step(&mut self, prepare_bytes: usize) -> Result<bool, DiskError> {
+    /// Writes some zeros, or syncs the file once they are all there; answers whether it is ready.
+    fn step(&mut self, prepare_bytes: usize, durability: Durability) -> Result<bool, DiskError> {
         let left = (self.bytes - self.zeroed) as usize;
         if left > 0 {
             let count = left.min(prepare_bytes);
-            self.file.write_at(u64::from(self.zeroed), &vec![0; count])?;
+            let (at, zeros) = (u64::from(self.zeroed), vec![0; count]);
+            match durability {
+                Durability::EachStep => self.file.write_durable_at(at, &zeros)?,
+                Durability::AtTheEnd => self.file.write_at(at, &zeros)?,
+            }
             self.zeroed += u32::try_from(count).expect("it is at most what is left of 32 bits");
         } else if !self.synced {
             self.file.sync()?;

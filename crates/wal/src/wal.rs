@@ -1,7 +1,6 @@
 //! The writer: one batch, one write, one sync; and what happens around it when a segment is full,
 //! or a log is made, opened or compacted.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,13 +9,14 @@ use quorate_raft::{Entry, LogIndex, Persist, Recovered, SnapshotMeta};
 
 use crate::config::{Identity, WalConfig};
 use crate::directory::{Listing, lock, segment_path, spare_path};
-use crate::error::WalError;
+use crate::error::{Repair, WalError};
+use crate::files::SegmentFiles;
 use crate::format::{ChainLink, HardStateCopy, Place};
 use crate::index::Index;
 use crate::pending::{Extent, PendingBatch};
-use crate::reader::{Shared, WalReader};
+use crate::reader::WalReader;
 use crate::record::Base;
-use crate::recovery::{Replayed, location, replay};
+use crate::recovery::{Replayed, location, repair, replay};
 use crate::segment::{OpenSegment, SegmentStart};
 use crate::spare::Spares;
 
@@ -31,11 +31,25 @@ pub struct Wal {
     directory: PathBuf,
     config: WalConfig,
     reader: WalReader,
+    /// The first segment that there is a file of.
+    oldest_segment: u32,
     segment: OpenSegment,
     link: ChainLink,
     hard_state: HardStateCopy,
     spares: Spares,
+    /// Bytes by which the next segment is behind in being prepared.
+    unprepared_bytes: u64,
+    repairs: Vec<Repair>,
     _lock: Box<dyn Lock>,
+}
+
+/// Where the log stands.
+struct LogState {
+    oldest_segment: u32,
+    index: Index,
+    segment: OpenSegment,
+    link: ChainLink,
+    hard_state: HardStateCopy,
 }
 
 impl Wal {
@@ -70,11 +84,10 @@ impl Wal {
             batch_bytes: 0,
         };
         let (segment, link) = start.begin(&*disk, directory, &mut spares)?;
-        let files = BTreeMap::from([(segment.place.segment, Arc::clone(&segment.file))]);
-        let shared = Shared { index: Index::at(&base), files, poisoned: false };
-        let reader = WalReader::new(shared, directory);
-        let directory = directory.to_path_buf();
-        Ok(Self { disk, directory, config, reader, segment, link, hard_state, spares, _lock: lock })
+        let oldest_segment = segment.place.segment;
+        let index = Index::at(&base);
+        let state = LogState { oldest_segment, index, segment, link, hard_state };
+        Ok(Self::assemble(disk, directory, config, state, spares, lock))
     }
 
     /// Opens a log, which must be that of this member of this cluster; its incarnation is read
@@ -106,6 +119,7 @@ impl Wal {
         let replayed = replay(&*disk, directory, segments, cluster, member)?;
 
         settle_tail(&replayed)?;
+        repair(&*disk, &replayed.repairs)?;
         // An interrupted compaction left these, or their names.
         for &segment in left_over {
             disk.remove(&segment_path(directory, segment))?;
@@ -114,30 +128,47 @@ impl Wal {
 
         let spares = Spares::new(Arc::clone(&disk), directory, &config, listing.spares);
         let recovered = recovered(&replayed);
-        let Replayed { identity, index, hard_state, link, segments, segment_bytes, end, .. } =
-            replayed;
-        let (number, file) = segments.last().expect("a log that was replayed has a segment");
-        let segment = OpenSegment {
-            place: Place { identity, segment: *number },
-            file: Arc::clone(file),
-            bytes: segment_bytes,
-            end,
-        };
-        let files = segments.into_iter().collect();
-        let reader = WalReader::new(Shared { index, files, poisoned: false }, directory);
-        let directory = directory.to_path_buf();
-        let wal = Self {
+        let Replayed { identity, index, hard_state, link, segment, file, .. } = replayed;
+        let place = Place { identity, segment };
+        let Replayed { segment_bytes: bytes, end, repairs, .. } = replayed;
+        let segment = OpenSegment { place, file, bytes, end };
+        let oldest_segment = segments.first().copied().unwrap_or(place.segment);
+        let state = LogState { oldest_segment, index, segment, link, hard_state };
+        let mut wal = Self::assemble(disk, directory, config, state, spares, lock);
+        wal.repairs = repairs;
+        Ok((wal, recovered))
+    }
+
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        config: WalConfig,
+        state: LogState,
+        spares: Spares,
+        lock: Box<dyn Lock>,
+    ) -> Self {
+        let LogState { oldest_segment, index, segment, link, hard_state } = state;
+        let files = SegmentFiles::new(Arc::clone(&disk), directory, config.open_segments_max);
+        files.keep(segment.place.segment, Arc::clone(&segment.file));
+        Self {
             disk,
-            directory,
+            directory: directory.to_path_buf(),
             config,
-            reader,
+            reader: WalReader::new(index, files, directory),
+            oldest_segment,
             segment,
             link,
             hard_state,
             spares,
+            unprepared_bytes: 0,
+            repairs: Vec::new(),
             _lock: lock,
-        };
-        Ok((wal, recovered))
+        }
+    }
+
+    /// What was damaged when the log was opened, and is whole again.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.repairs
     }
 
     /// Whether the directory holds a log, whoever's. Takes no lock.
@@ -162,7 +193,9 @@ impl Wal {
     /// [`WalError::Disk`]. After any of them the log is poisoned: every later call answers
     /// [`WalError::Poisoned`], for the disk may hold anything of what was to be written.
     pub fn append(&mut self, batch: &[Persist]) -> Result<(), WalError> {
-        self.guarded(|wal| wal.append_unguarded(batch))
+        self.guarded(|wal| wal.append_unguarded(batch))?;
+        self.keep_pace();
+        Ok(())
     }
 
     /// The entries from `from` to `to`, stopping after the one that reaches `bytes_max`; at least
@@ -206,6 +239,20 @@ impl Wal {
             return Err(WalError::Poisoned);
         }
         Ok(self.spares.prepare(self.segment.place.segment + 1)?)
+    }
+
+    /// Fills the next segment twice as fast as this one is used up, so that it is ready in time
+    /// however busy the log is: what is not prepared when a segment is full, a batch waits for.
+    fn keep_pace(&mut self) {
+        let step = self.config.prepare_bytes.max(1) as u64;
+        while self.unprepared_bytes >= step {
+            self.unprepared_bytes -= step;
+            // What was appended is durable, whatever ails the spare: that shows at `prepare`, or
+            // when the segment is full.
+            if self.prepare().unwrap_or(true) {
+                self.unprepared_bytes = 0;
+            }
+        }
     }
 
     fn guarded(
@@ -283,6 +330,7 @@ impl Wal {
         let directory = self.segment.write(builder, self.link, hard_state)?;
         self.link = ChainLink::after(&directory);
         self.hard_state = hard_state;
+        self.unprepared_bytes += 2 * u64::from(directory.batch_bytes);
         let index = &mut self.reader.shared_mut().index;
         for (change, record) in changes.into_iter().zip(&directory.records) {
             let location = location(self.segment.place.segment, &directory, record);
@@ -302,8 +350,7 @@ impl Wal {
             batch_bytes,
         };
         let (segment, link) = start.begin(&*self.disk, &self.directory, &mut self.spares)?;
-        let file = Arc::clone(&segment.file);
-        self.reader.shared_mut().files.insert(segment.place.segment, file);
+        self.reader.files().keep(segment.place.segment, Arc::clone(&segment.file));
         self.segment = segment;
         self.link = link;
         Ok(())
@@ -311,13 +358,14 @@ impl Wal {
 
     /// Lets go of the segments that hold no entry of the log, but for the one being written.
     fn free_segments(&mut self) -> Result<(), WalError> {
-        let freed: Vec<u32> = {
-            let mut shared = self.reader.shared_mut();
-            let current = self.segment.place.segment;
-            let oldest = shared.index.oldest_segment().unwrap_or(current);
-            let kept = shared.files.split_off(&oldest);
-            std::mem::replace(&mut shared.files, kept).into_keys().collect()
-        };
+        let current = self.segment.place.segment;
+        let oldest = self.reader.shared().index.oldest_segment().unwrap_or(current);
+        let freed = self.oldest_segment..oldest;
+        if freed.is_empty() {
+            return Ok(());
+        }
+        self.oldest_segment = oldest;
+        self.reader.files().forget_before(oldest);
         let mut recycled = Vec::new();
         for segment in freed {
             let path = segment_path(&self.directory, segment);
@@ -349,7 +397,7 @@ fn split_left_over(segments: &[u32]) -> (&[u32], &[u32]) {
 /// it complete a later one; and what was read becomes durable, for a killed process may have left
 /// it in the cache alone.
 fn settle_tail(replayed: &Replayed) -> Result<(), DiskError> {
-    let Some((_, file)) = replayed.segments.last() else { return Ok(()) };
+    let file = &replayed.file;
     if replayed.end < replayed.dirty_end {
         let zeros = vec![0; (replayed.dirty_end - replayed.end) as usize];
         file.write_at(u64::from(replayed.end), &zeros)?;

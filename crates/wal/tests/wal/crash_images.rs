@@ -78,6 +78,30 @@ fn record() -> (Trace, Vec<Moment>) {
     (run.disk.trace(), run.moments)
 }
 
+/// A log that is cut again and again while it is written: spares are filled beside the batches,
+/// segments freed and used again, and entries conflict now and then.
+fn record_busy() -> (Trace, Vec<Moment>) {
+    let mut run = Recording::start();
+    let (mut last, mut term) = (0, 1);
+    for round in 1..=24_u64 {
+        if round % 7 == 0 {
+            // A new leader replaces the last entry.
+            term += 1;
+            last -= 1;
+            run.append(vote(term, round % 3 + 1));
+        }
+        let entries = (1..=3).map(|step| entry(term, last + step, &[round as u8; 6_000]));
+        run.append(persist(entries.collect()));
+        last += 3;
+        if round % 3 == 0 {
+            let id = run.moments.last().unwrap().model.entries.iter().rev().nth(3).map(|it| it.id);
+            let id = id.expect("more than three entries stay");
+            run.compact(id.term.0, id.index.0);
+        }
+    }
+    (run.disk.trace(), run.moments)
+}
+
 /// Calls `boot` with every image of a crash after `count` operations.
 fn each_image(trace: &Trace, count: usize, mut boot: impl FnMut(MemoryDisk)) {
     let begun = trace.replay(count, count as u64);
@@ -121,7 +145,15 @@ fn boot(disk: &MemoryDisk, acknowledged: &Model, under_way: Option<&Model>) -> b
 
 #[test]
 fn every_image_of_a_short_run_recovers_what_was_acknowledged() {
-    let (trace, moments) = record();
+    check_images(record());
+}
+
+#[test]
+fn every_image_of_a_log_that_is_cut_while_it_is_written_recovers() {
+    check_images(record_busy());
+}
+
+fn check_images((trace, moments): (Trace, Vec<Moment>)) {
     let (mut images, mut kept) = (0_u64, 0_u64);
     for count in 0..=trace.len() {
         let done = moments.partition_point(|moment| moment.operations <= count);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use quorate_disk::{Disk, MemoryDisk, OpenOptions};
 use quorate_raft::{LogIndex, Persist};
-use quorate_wal::{Damage, WalError};
+use quorate_wal::{Damage, Repair, WalError};
 
 use crate::support::{Model, create, directory, entry, open, persist, vote};
 
@@ -79,6 +79,26 @@ fn a_flipped_bit_is_harmless_or_named() {
         }
     }
     assert!(harmless > 500 && named > 100, "{harmless} harmless, {named} named");
+}
+
+/// A disk that has lost one copy may lose the other: it is written anew at once, and the operator is
+/// told.
+#[test]
+fn a_damaged_copy_of_a_header_is_reported_and_written_anew() {
+    for (copy, at) in [(0, 20), (4096, 4096 + 33)] {
+        let (disk, model) = small_log();
+        disk.kill();
+        let before = content(&disk, &segment(1));
+        disk.flip_bit(&segment(1), at, 1).unwrap();
+        let (wal, recovered) = open(&disk).unwrap();
+        model.check(&wal, &recovered);
+        assert_eq!(wal.repairs(), [Repair::HeaderCopy { file: segment(1), offset: copy }]);
+        drop(wal);
+        disk.crash_keeping(&mut |_| false);
+        assert_eq!(content(&disk, &segment(1)), before);
+        let (wal, _) = open(&disk).unwrap();
+        assert_eq!(wal.repairs(), []);
+    }
 }
 
 #[test]

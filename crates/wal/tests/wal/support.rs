@@ -18,6 +18,7 @@ pub(crate) fn config() -> WalConfig {
         batch_bytes_max: 32 << 10,
         spare_segments_max: 1,
         prepare_bytes: 32 << 10,
+        open_segments_max: 2,
     }
 }
 
