@@ -5,6 +5,7 @@
 //! scale fill DIRECTORY [KEYS]      puts keys of 64 bytes with values of 256, in no order
 //! scale churn DIRECTORY [PUTS]     puts over 1,000 of them, compacting every 10,000
 //! scale open DIRECTORY             opens it, and reads
+//! scale copy DIRECTORY OTHER       sends a snapshot of it to an empty store
 //! ```
 //!
 //! Each is a process of its own, so that its memory is its own; none closes what it has opened.
@@ -29,7 +30,10 @@ fn main() {
         (Some("fill"), Some(directory)) => fill(directory.as_ref(), number(5_000_000)),
         (Some("churn"), Some(directory)) => churn(directory.as_ref(), number(1_000_000)),
         (Some("open"), Some(directory)) => reopen(directory.as_ref()),
-        _ => println!("usage: scale fill|churn|open DIRECTORY [NUMBER]"),
+        (Some("copy"), Some(directory)) => {
+            copy(directory.as_ref(), arguments.get(2).expect("another directory").as_ref());
+        }
+        _ => println!("usage: scale fill|churn|open|copy DIRECTORY [NUMBER|OTHER]"),
     }
     println!("memory: {}", memory());
 }
@@ -177,6 +181,33 @@ fn reopen(directory: &Path) {
     let seconds = start.elapsed().as_secs_f64();
     println!("cold reads: {found} found, {:.0} a second", 20_000.0 / seconds);
     std::mem::forget(driven);
+}
+
+fn copy(directory: &Path, other: &Path) {
+    let (from, mut to) = (Driven::open(directory), Driven::open(other));
+    let mut reader = from.stored.snapshot().expect("the store is readable");
+    let mut writer = to.stored.home().receive().expect("the disk works");
+    let (mut reading, mut writing, mut bytes) = (0.0, 0.0, 0);
+    let mut since = Instant::now();
+    while let Some(chunk) = reader.read().expect("the store is readable") {
+        reading += since.elapsed().as_secs_f64();
+        since = Instant::now();
+        bytes += chunk.bytes.len();
+        writer.write(&chunk.bytes).expect("the disk works");
+        writing += since.elapsed().as_secs_f64();
+        since = Instant::now();
+    }
+    let staged = writer.finish().expect("the disk works");
+    let finishing = since.elapsed().as_secs_f64();
+    println!(
+        "copy: {} MB, {reading:.1} s reading, {writing:.1} s writing, {finishing:.2} s finishing",
+        bytes >> 20
+    );
+    since = Instant::now();
+    let retired = staged.install(&mut to.stored);
+    println!("install: {:.6} s", since.elapsed().as_secs_f64());
+    let _ = retired.run().expect("the disk works");
+    sizes(other);
 }
 
 fn sizes(directory: &Path) {

@@ -227,3 +227,45 @@ fn part_checksum(header: u32, number: u64, length: u32, content: &[u8]) -> u32 {
     let (header, number) = (header.to_le_bytes(), number.to_le_bytes());
     checksum(&[&header, &number, &length.to_le_bytes(), content])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use quorate_disk::MemoryDisk;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_bytes_of_a_checkpoint() {
+        let (disk, path) = (MemoryDisk::new(1), Path::new("checkpoint"));
+        let identity = Identity { cluster: 7, member: 9 };
+        let mut writer = CheckpointWriter::create(&disk, path, identity, Revision(5)).unwrap();
+        writer.block(b"rows").unwrap();
+        writer.block(b"row").unwrap();
+        let length = writer.finish(Revision(6)).unwrap();
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
+        disk.open(path, OpenOptions::ReadOnly).unwrap().read_at(0, &mut bytes).unwrap();
+        let expected = concat!(
+            "515254494e444558010000007747cf6f",
+            "070000000000000009000000000000000500000000000000",
+            "04000000bd37c15f726f7773",
+            "0300000046bb31fb726f77",
+            "fffffffffc11b5e2020000000000000007000000000000000600000000000000",
+        );
+        assert_eq!(hex(&bytes), expected);
+        let mut reader = CheckpointReader::open(&disk, path, identity, Revision(5)).unwrap();
+        assert!(matches!(reader.next().unwrap(), Next::Rows(rows) if rows == b"rows"));
+        assert!(matches!(reader.next().unwrap(), Next::Rows(rows) if rows == b"row"));
+        assert!(matches!(reader.next().unwrap(), Next::End { ended: Revision(6) }));
+        for (identity, revision) in [
+            (identity, Revision(6)),
+            (Identity { member: 8, ..identity }, Revision(5)),
+            (Identity { cluster: 8, ..identity }, Revision(5)),
+        ] {
+            assert!(CheckpointReader::open(&disk, path, identity, revision).is_err());
+        }
+    }
+}

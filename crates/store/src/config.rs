@@ -7,10 +7,12 @@ pub struct StoreConfig {
     /// Memory for pages of the file. Half of it may hold what a batch has changed; more than that
     /// is written out before the batch ends.
     pub cache_bytes: usize,
-    /// A checkpoint of the index is begun once the records written since the last one weigh this
-    /// much, or as much as that one's file, whichever is more. So a start reads at most about as
-    /// much again as the checkpoint, and checkpoints cost no more than the records do.
+    /// A checkpoint of the index is begun once the records written since the last one weigh at
+    /// least this much, and at least so much of that one's file as the next limit says.
     pub checkpoint_bytes_min: u64,
+    /// See there. It trades a start's time for writing: a start reads the checkpoint and the
+    /// records since; and for each byte of records, 100 / this are written of checkpoints.
+    pub checkpoint_percent: u64,
     /// Keys in one slice of a checkpoint, which is how long one delays the applier. At least 1.
     pub checkpoint_slice_keys: usize,
     /// Slices of a checkpoint that may wait for the disk. At least 1.
@@ -26,6 +28,7 @@ impl Default for StoreConfig {
         Self {
             cache_bytes: 32 << 20,
             checkpoint_bytes_min: 64 << 20,
+            checkpoint_percent: 50,
             checkpoint_slice_keys: 1024,
             checkpoint_slices_max: 4,
             snapshot_chunk_bytes: 256 << 10,

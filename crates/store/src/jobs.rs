@@ -11,6 +11,7 @@ use crate::directory::{Directory, StateName};
 use crate::error::StoreError;
 use crate::position::Identity;
 use crate::store::{Batch, Store};
+use crate::stored::RetiredKv;
 
 /// Something to be written. Jobs are run one after the other, in the order they were handed out.
 #[must_use = "a job that is not run stops the store from going on"]
@@ -31,6 +32,7 @@ pub struct StoreDone {
 pub(crate) enum Job {
     Flush(Box<Batch>),
     Checkpoint(Arc<CheckpointFile>, CheckpointStep),
+    Retire(Box<RetiredKv>),
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub(crate) enum Done {
     Flushed { index: u64, record_bytes: u64 },
     Slice,
     Checkpoint { revision: Revision, file_bytes: u64 },
+    Retired,
 }
 
 /// A checkpoint's file, on its way from a temporary name to its own.
@@ -72,6 +75,11 @@ impl StoreJob {
                 Done::Flushed { index: batch.position.index, record_bytes }
             }
             Job::Checkpoint(file, step) => file.step(step)?,
+            Job::Retire(retired) => {
+                drop(self.store);
+                retired.remove()?;
+                Done::Retired
+            }
         };
         Ok(StoreDone { name: self.name, done })
     }
@@ -127,6 +135,7 @@ impl fmt::Debug for StoreJob {
         let what = match &self.job {
             Job::Flush(_) => "flush",
             Job::Checkpoint(..) => "checkpoint",
+            Job::Retire(_) => "retire",
         };
         f.debug_tuple("StoreJob").field(&what).finish()
     }

@@ -154,3 +154,70 @@ pub(crate) fn decode_state(decoder: &mut Decoder<'_>) -> Result<KvState, Damage>
         checkpoint_min: Revision(decoder.i64()?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn row() -> PositionRow {
+        PositionRow {
+            identity: Identity { cluster: 7, member: 9 },
+            position: Position { index: 0x1122, term: 3, configuration: b"conf".to_vec() },
+            state: KvState {
+                revision: Revision(6),
+                compact_revision: Revision(3),
+                compacted_before: RecordId { main: Revision(4), sub: 1 },
+                digest: 0xdd,
+                checkpoint_min: Revision(2),
+            },
+            records: Tally::of(5, 600, 7),
+            system: SystemSum { count: 1, checksum: 0x0102_0304 },
+            marks: BTreeMap::from([(Revision(5), Tally::of(1, 100, 8))]),
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_the_position() {
+        let expected = concat!(
+            "7fd56e39",
+            "01000000",
+            "07000000000000000900000000000000",
+            "22110000000000000300000000000000",
+            "06000000000000000300000000000000",
+            "040000000000000001000000",
+            "dd000000000000000200000000000000",
+            "050000000000000058020000000000000700000000000000",
+            "0100000004030201",
+            "01000000",
+            "0500000000000000010000000000000064000000000000000800000000000000",
+            "636f6e66",
+        );
+        assert_eq!(hex(&row().encode()), expected);
+        assert_eq!(PositionRow::decode(Path::new("f"), &row().encode()).unwrap(), row());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_position_is_noticed() {
+        let bytes = row().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(PositionRow::decode(Path::new("f"), &flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_number() {
+        let mut bytes = row().encode();
+        bytes[4..8].copy_from_slice(&2_u32.to_le_bytes());
+        let bytes = seal(&POSITION_ROW.to_le_bytes(), bytes);
+        assert!(matches!(
+            PositionRow::decode(Path::new("f"), &bytes),
+            Err(StoreError::NewerFormat { found: 2, supported: 1, .. })
+        ));
+    }
+}

@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use quorate_disk::Disk;
 use quorate_kv::{
-    Applied, CheckpointCursor, Command, HistoryError, Kv, KvConfig, MemoryHistory, Revision,
+    Applied, CheckpointCursor, Command, HistoryError, Kv, KvConfig, KvError, MemoryHistory,
+    RangeCursor, RangeRequest, Revision,
 };
 
 use crate::config::StoreConfig;
@@ -95,12 +96,9 @@ pub struct StagedKv {
 
 /// A state that another has taken the place of.
 #[derive(Debug)]
-#[must_use = "its files are removed by `remove`"]
-pub struct RetiredKv {
+pub(crate) struct RetiredKv {
     directory: Arc<Directory>,
     name: StateName,
-    /// Kept until the files are removed, so that they are not closed on the applier's thread.
-    store: Arc<Store>,
     kv: Kv,
 }
 
@@ -152,10 +150,12 @@ impl StoredKv {
         &self.kv
     }
 
-    /// The key-value store, for what needs it whole: pinning and unpinning reads, settings. Not for
-    /// flushes and checkpoints, which are this type's.
-    pub fn kv_mut(&mut self) -> &mut Kv {
-        &mut self.kv
+    /// As [`Kv::begin_range`]: a read in slices, whose cold records are read on another thread.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_range(&mut self, request: &RangeRequest) -> Result<RangeCursor, KvError> {
+        self.kv.begin_range(request)
     }
 
     /// The records on disk: for cold reads on another thread, and to ask what is behind a
@@ -218,11 +218,12 @@ impl StoredKv {
     /// Takes note of a job that was done. Answers the index of the log that is durable here since,
     /// where it was a flush.
     pub fn done(&mut self, done: StoreDone) -> Option<u64> {
-        if done.name != self.name {
+        let StoreDone { name, done } = done;
+        if name != self.name {
             // It was of a state that a snapshot has taken the place of.
             return None;
         }
-        match done.done {
+        match done {
             Done::Flushed { index, record_bytes } => {
                 self.kv.flushed();
                 self.flushing = None;
@@ -243,6 +244,7 @@ impl StoredKv {
                 self.checkpoint = Some(UsedCheckpoint { revision, file_bytes, record_bytes_since });
                 None
             }
+            Done::Retired => None,
         }
     }
 
@@ -260,8 +262,10 @@ impl StoredKv {
             Some(checkpoint) => checkpoint.record_bytes_since,
             None => self.store.record_bytes(),
         };
+        let config = &self.home.config;
         let last = self.checkpoint.map_or(0, |checkpoint| checkpoint.file_bytes);
-        since >= last.max(self.home.config.checkpoint_bytes_min)
+        let part = last.saturating_mul(config.checkpoint_percent) / 100;
+        since >= part.max(config.checkpoint_bytes_min)
     }
 
     fn begin_checkpoint(&mut self) -> StoreJob {
@@ -376,19 +380,20 @@ impl StagedKv {
     /// Takes the place of what `stored` holds, in memory alone. For when the log has the snapshot,
     /// durably: a start would choose this state already.
     ///
-    /// Jobs of the old state that are still to be run do no harm, and what they bring back is
-    /// passed over. Reads that were pinned in the old one are gone with it.
-    pub fn install(self, stored: &mut StoredKv) -> RetiredKv {
+    /// Answers a job, for after those that were handed out before: it frees the old state's memory
+    /// and removes its files. Those others do no harm, and what they bring back is passed over. If
+    /// it is not run, the next start removes the files. Slices of reads that were begun in the old
+    /// state must not be asked of the new one; what such a read has found already can be finished.
+    pub fn install(self, stored: &mut StoredKv) -> StoreJob {
         let Self { directory, name, store, kv } = self;
         stored.checkpoint = None;
         stored.writing = None;
         stored.flushing = None;
-        RetiredKv {
-            directory,
-            name: std::mem::replace(&mut stored.name, name),
-            store: std::mem::replace(&mut stored.store, store),
-            kv: std::mem::replace(&mut stored.kv, kv),
-        }
+        let old_name = std::mem::replace(&mut stored.name, name);
+        let old_store = std::mem::replace(&mut stored.store, store);
+        let old_kv = std::mem::replace(&mut stored.kv, kv);
+        let retired = RetiredKv { directory, name: old_name, kv: old_kv };
+        StoreJob { name: old_name, store: old_store, job: Job::Retire(Box::new(retired)) }
     }
 
     /// Removes the state, for when it will not be installed. It must not be in the log. One that is
@@ -403,13 +408,8 @@ impl StagedKv {
 }
 
 impl RetiredKv {
-    /// Frees the memory and removes the files, which takes a while: not on the applier's thread. If
-    /// it is not done, the next start does it.
-    ///
-    /// # Errors
-    /// Whatever the disk answers.
-    pub fn remove(self) -> Result<(), StoreError> {
-        drop((self.store, self.kv));
+    pub(crate) fn remove(self) -> Result<(), StoreError> {
+        drop(self.kv);
         self.directory.remove_state(self.name)
     }
 }

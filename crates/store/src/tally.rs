@@ -21,6 +21,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// As it comes out of a row.
+    #[cfg(test)]
+    pub(crate) fn of(count: u64, bytes: u64, sum: u64) -> Self {
+        Self { count, bytes, sum }
+    }
+
     pub(crate) fn add(&mut self, id: RecordId, row_bytes: usize) {
         self.count = self.count.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(weight(row_bytes));

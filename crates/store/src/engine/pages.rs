@@ -23,6 +23,7 @@
 //! header   320 bytes of redb's | zeros | at 508: checksum u32, of the 508 bytes before it
 //! ```
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -186,14 +187,16 @@ impl Pages {
         sums: &'s mut Sums,
         stripe: u64,
     ) -> Result<&'s mut [u8; BLOCK_BYTES], DiskError> {
-        if !sums.stripes.contains_key(&stripe) {
-            let mut block = Box::new([0; BLOCK_BYTES]);
-            // What the file is too short for is as if it had never been written.
-            self.file.read_at(stripe * STRIPE_BLOCKS * BLOCK_BYTES as u64, &mut block[..])?;
-            block[..SUMS_MAGIC.len()].copy_from_slice(&SUMS_MAGIC);
-            sums.stripes.insert(stripe, block);
+        match sums.stripes.entry(stripe) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let mut block = Box::new([0; BLOCK_BYTES]);
+                // What the file is too short for is as if it had never been written.
+                self.file.read_at(stripe * STRIPE_BLOCKS * BLOCK_BYTES as u64, &mut block[..])?;
+                block[..SUMS_MAGIC.len()].copy_from_slice(&SUMS_MAGIC);
+                Ok(entry.insert(block))
+            }
         }
-        Ok(sums.stripes.get_mut(&stripe).expect("it has just been made sure of"))
     }
 
     /// What the lock guards is changed a sum at a time, so it is whole whoever panicked.

@@ -189,3 +189,65 @@ fn put_u32(out: &mut Vec<u8>, length: usize) {
     let length = u32::try_from(length).expect("rows and their number are far below 4 GiB");
     out.extend_from_slice(&length.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use quorate_kv::{RecordId, Revision};
+
+    use crate::record::key_of;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_bytes_of_a_snapshot() {
+        let announcement = Announcement {
+            cluster: 7,
+            member: 9,
+            position: Position { index: 0x1122, term: 3, configuration: b"conf".to_vec() },
+            state: KvState {
+                revision: Revision(6),
+                compact_revision: Revision(3),
+                compacted_before: RecordId { main: Revision(4), sub: 1 },
+                digest: 0xdd,
+                checkpoint_min: Revision(2),
+            },
+            records: Tally::of(1, 17, 8),
+            system: vec![(3, b"host".to_vec())],
+        };
+        let (snapshot, first) = announcement.encode();
+        let expected = concat!(
+            "9eae6d5801000000000000000000000022110000000000000300000000000000fb78310701000000",
+            "07000000000000000900000000000000",
+            "06000000000000000300000000000000",
+            "040000000000000001000000",
+            "dd000000000000000200000000000000",
+            "010000000000000011000000000000000800000000000000",
+            "01000000030000000000000004000000686f7374",
+            "636f6e66",
+        );
+        assert_eq!(hex(&first), expected);
+        let mut writer = ChunkWriter::new(100);
+        let key = key_of(RecordId { main: Revision(6), sub: 1 });
+        writer.push(&key, b"a row");
+        let second = writer.finish(snapshot, 1, true);
+        let expected = concat!(
+            "753cda6901000000010000000000000022110000000000000300000000000000fb78310703000000",
+            "000000000000000600000001050000006120726f77",
+        );
+        assert_eq!(hex(&second), expected);
+
+        let path = Path::new("f");
+        let chunk = Chunk::decode(path, &first, 0).unwrap();
+        let Body::Announcement(body) = chunk.body else { panic!("{:?}", chunk.body) };
+        assert_eq!(Announcement::decode(snapshot, body).unwrap(), announcement);
+        let chunk = Chunk::decode(path, &second, 1).unwrap();
+        assert_eq!((chunk.number, chunk.snapshot), (1, snapshot));
+        let Body::Records { mut rows, last: true } = chunk.body else { panic!("{:?}", chunk.body) };
+        assert_eq!(rows.next().unwrap(), Some((key, &b"a row"[..])));
+        assert_eq!(rows.next().unwrap(), None);
+    }
+}

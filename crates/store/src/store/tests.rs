@@ -234,9 +234,9 @@ fn after_a_failed_write_or_sync_nothing_is_written() {
             let store = make(&disk).unwrap();
             store.write(&run.batches[0]).unwrap();
             if sync {
-                disk.fail_sync(after)
+                disk.fail_sync(after);
             } else {
-                disk.fail_write(after)
+                disk.fail_write(after);
             }
             let Some(failed) = run.batches[1..].iter().position(|b| store.write(b).is_err()) else {
                 continue;

@@ -91,9 +91,9 @@ fn a_failed_write_ends_the_member_and_loses_nothing() {
             let disk = MemoryDisk::new(after);
             let mut member = Member::start(&disk, 0, last).unwrap();
             if sync {
-                disk.fail_sync(after)
+                disk.fail_sync(after);
             } else {
-                disk.fail_write(after)
+                disk.fail_write(after);
             }
             let failed = member.run(&log);
             let (applied, durable) = (member.applied, member.durable);

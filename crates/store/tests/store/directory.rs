@@ -126,3 +126,16 @@ fn nothing_is_written_but_below_the_root() {
     member.run(&log(45, 20)).unwrap();
     assert_eq!(disk.list(Path::new("data")).unwrap(), ["store"]);
 }
+
+#[test]
+fn what_goes_to_other_threads_can() {
+    fn is_send<T: Send + 'static>() {}
+    is_send::<quorate_store::StoreJob>();
+    is_send::<quorate_store::StoreDone>();
+    is_send::<quorate_store::StoreError>();
+    is_send::<quorate_store::Home>();
+    is_send::<quorate_store::SnapshotReader>();
+    is_send::<quorate_store::SnapshotWriter>();
+    is_send::<quorate_store::StagedKv>();
+    is_send::<StoredKv>();
+}

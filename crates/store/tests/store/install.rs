@@ -54,12 +54,10 @@ fn a_snapshot_is_received_beside_the_running_store_and_takes_its_place() {
     assert_eq!(staged.position(), position_at(log.len() as u64));
     // A flush of the old state that is still to be written does no harm.
     member.flush();
-    staged.install(&mut member.stored).remove().unwrap();
-    member.applied = log.len() as u64;
-    assert!(member.run_job().unwrap());
-    member.durable = member.applied;
+    member.install(staged, log.len() as u64);
+    while member.run_job().unwrap() {}
+    assert_eq!(names(&disk).len(), 2, "the lock and one state");
     member.check(&model);
-    assert_eq!(disk.fork().kill(), ());
     drop(member);
     let last = log.len() as u64;
     Member::start(&disk, last, last).unwrap().check(&model);
@@ -76,7 +74,7 @@ fn recorded(log: &[Command], chunks: &[SnapshotChunk]) -> (Trace, usize, usize, 
     chunks.iter().for_each(|chunk| writer.write(&chunk.bytes).unwrap());
     let staged = writer.finish().unwrap();
     let committed = disk.trace().len();
-    staged.install(&mut member.stored).remove().unwrap();
+    let _ = staged.install(&mut member.stored).run().unwrap();
     let installed = disk.trace().len();
     (disk.trace(), begun, committed, installed)
 }

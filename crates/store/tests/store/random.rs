@@ -121,13 +121,8 @@ impl Run {
         for chunk in chunks(other.stored.snapshot().unwrap()) {
             writer.write(&chunk.bytes).unwrap();
         }
-        let retired = writer.finish().unwrap().install(&mut member.stored);
-        member.applied = to;
-        member.durable = to;
+        member.install(writer.finish().unwrap(), to);
         self.first = to;
-        if ahead % 2 == 0 {
-            retired.remove().unwrap();
-        }
     }
 }
 

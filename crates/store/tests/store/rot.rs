@@ -76,10 +76,9 @@ fn check_records(disk: &MemoryDisk, log: &[Command], model: &Model, offset: u64)
         return true;
     }
     if member.stored.store().failure().is_none() {
-        let readable = kv.compact_revision().0.max(1)..=kv.revision().0;
-        let all_read =
-            readable.map(|revision| kv.range(&crate::support::everything_at(revision)).is_ok());
-        if all_read.fold(true, |all, read| all && read) {
+        let mut readable = kv.compact_revision().0.max(1)..=kv.revision().0;
+        let is_read = |revision| kv.range(&crate::support::everything_at(revision)).is_ok();
+        if readable.all(is_read) {
             model.check(kv, log.len() as u64);
         }
     }

@@ -8,7 +8,7 @@ use quorate_kv::{
     MemoryHistory, PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
 };
 use quorate_store::{
-    Identity, LogExtent, Opened, Position, StoreConfig, StoreError, StoreJob, StoredKv,
+    Identity, LogExtent, Opened, Position, StagedKv, StoreConfig, StoreError, StoreJob, StoredKv,
 };
 
 pub(crate) const IDENTITY: Identity = Identity { cluster: 7, member: 9 };
@@ -23,6 +23,7 @@ pub(crate) fn store_config() -> StoreConfig {
     StoreConfig {
         cache_bytes: 1 << 20,
         checkpoint_bytes_min: 600,
+        checkpoint_percent: 50,
         checkpoint_slice_keys: 3,
         checkpoint_slices_max: 2,
         snapshot_chunk_bytes: 600,
@@ -188,7 +189,7 @@ fn system_at(index: u64) -> Vec<(u64, Vec<u8>)> {
     if index == 0 {
         return Vec::new();
     }
-    vec![(1, index.to_string().into_bytes()), (3, vec![7; usize::from(index % 3 == 0)])]
+    vec![(1, index.to_string().into_bytes()), (3, vec![7; usize::from(index.is_multiple_of(3))])]
 }
 
 pub(crate) fn open_with(
@@ -226,6 +227,13 @@ impl Member {
             let job = self.stored.take_flush(position_at(self.applied), system_at(self.applied));
             self.jobs.push_back(job);
         }
+    }
+
+    /// Installs a state in which everything up to `index` was applied.
+    pub(crate) fn install(&mut self, staged: StagedKv, index: u64) {
+        self.jobs.push_back(staged.install(&mut self.stored));
+        self.applied = index;
+        self.durable = index;
     }
 
     pub(crate) fn background(&mut self) -> bool {
