@@ -122,6 +122,8 @@ const FLAGS: &[Flag] = &[
     served("pre-vote", Switch, "ask before standing for election (true)"),
     served("max-request-bytes", Number, "bytes that a request may have (1572864)"),
     served("max-txn-ops", Number, "operations that a transaction may have (128)"),
+    served("log-retained-bytes", Number, "bytes of log kept for members that lag (67108864)"),
+    served("snapshot-bytes-per-second", Number, "of a snapshot, to one member (33554432)"),
     served("log-level", Text, "debug, info, warn, error (info)"),
     served("log-format", Text, "json, or console (json)"),
     served("version", Switch, "print the version and exit"),

@@ -25,6 +25,8 @@ const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 /// A request must fit into one record of the log and one frame between peers.
 const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
+const LOG_RETAINED_BYTES_DEFAULT: u64 = 64 << 20;
+const SNAPSHOT_BYTES_PER_SECOND_DEFAULT: u64 = 32 << 20;
 
 /// One member, ready to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,11 @@ pub struct ServerConfig {
     pub request_bytes_max: usize,
     /// Operations that a transaction may have.
     pub txn_operations_max: usize,
+    /// Bytes of the log that stay behind the store, for members that lag: so many that lag a little
+    /// need no snapshot. Eight times as many stay for one that is known to need them.
+    pub log_retained_bytes: u64,
+    /// Bytes of a snapshot that are sent to one member in a second.
+    pub snapshot_bytes_per_second: u64,
     /// Least severe level that is logged: `debug`, `info`, `warn` or `error`.
     pub log_level: tracing::Level,
     /// How log lines look.
@@ -250,6 +257,12 @@ impl ServerConfig {
                 "max-txn-ops",
                 TXN_OPERATIONS_DEFAULT,
                 u32::MAX.into(),
+            )?,
+            log_retained_bytes: positive(flags, "log-retained-bytes", LOG_RETAINED_BYTES_DEFAULT)?,
+            snapshot_bytes_per_second: positive(
+                flags,
+                "snapshot-bytes-per-second",
+                SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
             )?,
             log_level: choose(
                 flags,

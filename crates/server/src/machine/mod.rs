@@ -17,8 +17,7 @@ use quorate_kv::{HistoryError, Kv, KvConfig, KvError, Revision};
 use quorate_raft::{LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
 use quorate_replica::{Background, BoxedJob, Job, SnapshotSource, StateMachine};
 use quorate_store::{
-    Identity, LogExtent, Opened, RetiredKv, Store, StoreConfig, StoreDone, StoreError, StoreJob,
-    StoredKv,
+    Identity, LogExtent, Opened, Store, StoreConfig, StoreDone, StoreError, StoreJob, StoredKv,
 };
 use tokio::sync::watch;
 
@@ -74,28 +73,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Something for the store thread.
 #[derive(Debug)]
 struct KvJob {
-    work: Work,
+    job: StoreJob,
     done: DoneJobs,
-}
-
-#[derive(Debug)]
-enum Work {
-    Store(StoreJob),
-    /// Remove a state that another has taken the place of.
-    Remove(RetiredKv),
 }
 
 impl Job for KvJob {
     type Error = MachineError;
 
     fn run(self: Box<Self>) -> Result<(), MachineError> {
-        match self.work {
-            Work::Store(job) => {
-                let done = job.run()?;
-                lock(&self.done).push(done);
-            }
-            Work::Remove(retired) => retired.remove()?,
-        }
+        let done = self.job.run()?;
+        lock(&self.done).push(done);
         Ok(())
     }
 }
@@ -179,8 +166,8 @@ impl KvMachine {
         history_failure(self.store(), error)
     }
 
-    fn job(&self, work: Work) -> KvJob {
-        KvJob { work, done: Arc::clone(&self.done) }
+    fn job(&self, job: StoreJob) -> KvJob {
+        KvJob { job, done: Arc::clone(&self.done) }
     }
 
     /// Takes note of whatever jobs are done.
@@ -230,7 +217,7 @@ impl StateMachine for KvMachine {
             system.push((MEMBERS_ROW, self.members.encode()));
         }
         let job = self.stored.take_flush(rows::position(at), system);
-        Some(Box::new(self.job(Work::Store(job))))
+        Some(Box::new(self.job(job)))
     }
 
     fn flushed(&mut self) {
@@ -248,7 +235,7 @@ impl StateMachine for KvMachine {
         self.note_compaction();
         match step.job {
             Some(job) => {
-                let job = self.job(Work::Store(job));
+                let job = self.job(job);
                 self.jobs.push_back(job);
                 Ok(Background::More)
             }
@@ -268,7 +255,7 @@ impl StateMachine for KvMachine {
 
     fn install(&mut self, staged: Staged) -> Result<(), MachineError> {
         let (state, members) = staged.take();
-        let retired = state.install(&mut self.stored);
+        let retire = state.install(&mut self.stored);
         self.members = members;
         self.members_changed = false;
         self.snapshots.replace(&self.stored);
@@ -276,7 +263,7 @@ impl StateMachine for KvMachine {
         self.done = Arc::default();
         self.job_under_way = false;
         self.jobs.clear();
-        self.jobs.push_back(self.job(Work::Remove(retired)));
+        self.jobs.push_back(self.job(retire));
         self.note_compaction();
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Query<KvMachine> for RangeQuery {
             Some(begun) => begun,
             None => {
                 let store = Arc::clone(machine.store());
-                match machine.stored.kv_mut().begin_range(&self.request) {
+                match machine.stored.begin_range(&self.request) {
                     Ok(cursor) => Begun { cursor, store },
                     Err(refused) => return Ok(Step::Answer(Err(refused))),
                 }

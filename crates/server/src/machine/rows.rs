@@ -139,9 +139,10 @@ mod tests {
         ];
         assert_eq!((kept.index, kept.term, &kept.configuration[..]), (5, 4, &golden[..]));
         assert_eq!(snapshot_meta(&kept).expect("as it was"), meta);
-        let newer = Position { configuration: vec![2], ..kept.clone() };
+        let with = |configuration| Position { configuration, ..position(&meta) };
+        let newer = with(vec![2]);
         assert!(matches!(snapshot_meta(&newer), Err(MachineError::Newer { .. })));
-        let bad = Position { configuration: vec![1, 0xFF], ..kept };
+        let bad = with(vec![1, 0xFF]);
         assert!(matches!(snapshot_meta(&bad), Err(MachineError::Malformed { .. })));
         assert_eq!(snapshot_meta(&Position::default()).expect("none"), SnapshotMeta::default());
     }

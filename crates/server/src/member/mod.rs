@@ -119,7 +119,7 @@ fn start_member(
     };
     let parts = Parts {
         replica: ReplicaConfig {
-            flush: Some(FlushConfig::default()),
+            flush: Some(flush_config(config)),
             ..ReplicaConfig::new(raft, random_u64())
         },
         recovered: data.recovered,
@@ -146,9 +146,26 @@ fn start_member(
         .collect();
     Ok(start(parts, |handle| {
         let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
-        let limits = TransportConfig::default();
+        let limits = TransportConfig {
+            snapshot_bytes_per_second_max: config.snapshot_bytes_per_second,
+            ..TransportConfig::default()
+        };
         Arc::new(PeerTransport::start(&limits, identity, peers, listeners, &inbox))
     })?)
+}
+
+/// A member that lags by more than the log holds needs a snapshot, which costs more than entries; so
+/// for one that is known to lag a multiple of the rest is kept.
+fn flush_config(config: &ServerConfig) -> FlushConfig {
+    const KEPT_FOR_LAGGING: u64 = 8;
+    let default = FlushConfig::default();
+    let log_retained_bytes = config.log_retained_bytes;
+    FlushConfig {
+        log_retained_bytes,
+        log_retained_bytes_max: log_retained_bytes.saturating_mul(KEPT_FOR_LAGGING),
+        compaction_bytes_min: default.compaction_bytes_min.min(log_retained_bytes / 8),
+        ..default
+    }
 }
 
 /// What the state machine's framing may add to a request.
