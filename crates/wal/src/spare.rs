@@ -63,6 +63,13 @@ impl Spares {
         self.used.len() + usize::from(self.preparing.is_some())
     }
 
+    /// Whether a spare has this number: one that was made for the segment of that number, which then
+    /// got another. A file that took its name would take its place.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        let preparing = self.preparing.iter().map(|spare| spare.number);
+        preparing.chain(self.used.iter().copied()).any(|taken| taken == number)
+    }
+
     /// Takes in a file that a compaction has durably given a spare's name.
     pub(crate) fn recycle(&mut self, spare: u32) {
         self.used.push(spare);

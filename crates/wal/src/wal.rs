@@ -369,7 +369,8 @@ impl Wal {
         let mut recycled = Vec::new();
         for segment in freed {
             let path = segment_path(&self.directory, segment);
-            if self.spares.count() + recycled.len() < self.config.spare_segments_max {
+            let is_wanted = self.spares.count() + recycled.len() < self.config.spare_segments_max;
+            if is_wanted && !self.spares.has(segment) {
                 self.disk.rename(&path, &spare_path(&self.directory, segment))?;
                 recycled.push(segment);
             } else {

@@ -9,4 +9,6 @@ mod faults;
 /// Random operations against a plain vector.
 mod model;
 /// Shared by the others: small logs, entries and what to expect of them.
+/// Files on their way from one segment to another.
+mod spares;
 mod support;
