@@ -6,9 +6,11 @@
 
 use quorate_disk::{Disk, MemoryDisk, Trace};
 use quorate_raft::Persist;
-use quorate_wal::{Wal, WalError};
+use quorate_wal::{Wal, WalConfig, WalError};
 
-use crate::support::{Model, create, directory, entry, open, persist, snapshot, vote};
+use crate::support::{
+    Model, config, create, create_with, directory, entry, open, persist, snapshot, vote,
+};
 
 /// Up to so many unsynced sectors, lengths and names, every subset is tried.
 const UNITS_EXHAUSTIVE_MAX: usize = 12;
@@ -32,10 +34,10 @@ struct Recording {
 }
 
 impl Recording {
-    fn start() -> Self {
+    fn start(config: WalConfig) -> Self {
         let disk = MemoryDisk::new(0);
         disk.record();
-        let wal = create(&disk);
+        let wal = create_with(&disk, config);
         let mut recording = Self { disk, wal, moments: Vec::new() };
         recording.acknowledge(Model::new());
         recording
@@ -63,7 +65,7 @@ impl Recording {
 /// A start, an election, growth over several blocks, a conflict, a new segment, a compaction that
 /// recycles the old one, a snapshot from elsewhere, and a start of a segment in the recycled file.
 fn record() -> (Trace, Vec<Moment>) {
-    let mut run = Recording::start();
+    let mut run = Recording::start(config());
     run.append(vote(1, 1));
     run.append(persist(vec![entry(1, 1, b"a"), entry(1, 2, &[0; 1500])]));
     run.append(persist(vec![entry(1, 3, &[7; 4000])]));
@@ -81,7 +83,7 @@ fn record() -> (Trace, Vec<Moment>) {
 /// A log that is cut again and again while it is written: spares are filled beside the batches,
 /// segments freed and used again, and entries conflict now and then.
 fn record_busy() -> (Trace, Vec<Moment>) {
-    let mut run = Recording::start();
+    let mut run = Recording::start(WalConfig { spare_segments_max: 3, ..config() });
     let (mut last, mut term) = (0, 1);
     for round in 1..=24_u64 {
         if round % 7 == 0 {

@@ -329,6 +329,23 @@ fn what_an_interrupted_compaction_left_is_removed() {
     assert_eq!(wal.read(LogIndex(4), LogIndex(4), 1).unwrap().len(), 1);
 }
 
+/// A crash may as well keep all the files: a later compaction lets go of them.
+#[test]
+fn what_an_interrupted_compaction_did_not_remove_goes_with_the_next() {
+    let disk = MemoryDisk::new(1);
+    let mut wal = log_of_segments(&disk);
+    // The first sync is that of the record that says where the log begins.
+    disk.fail_sync(1);
+    wal.compact(&snapshot(1, 2)).unwrap_err();
+    drop(wal);
+    disk.crash_keeping(&mut |_| false);
+    let (mut wal, recovered) = open(&disk).unwrap();
+    assert_eq!(recovered.snapshot.last.index, LogIndex(2));
+    assert_eq!(segments(&disk), 4, "nothing of it was durable");
+    wal.compact(&snapshot(1, 3)).unwrap();
+    assert_eq!(segments(&disk), 1);
+}
+
 #[test]
 fn a_read_stops_after_the_entry_that_reaches_its_limit() {
     let disk = MemoryDisk::new(1);

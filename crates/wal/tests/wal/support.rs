@@ -32,7 +32,11 @@ pub(crate) fn snapshot(term: u64, index: u64) -> SnapshotMeta {
 }
 
 pub(crate) fn create(disk: &MemoryDisk) -> Wal {
-    Wal::create(shared(disk), directory(), IDENTITY, &snapshot(0, 0), config()).unwrap()
+    create_with(disk, config())
+}
+
+pub(crate) fn create_with(disk: &MemoryDisk, config: WalConfig) -> Wal {
+    Wal::create(shared(disk), directory(), IDENTITY, &snapshot(0, 0), config).unwrap()
 }
 
 pub(crate) fn open(disk: &MemoryDisk) -> Result<(Wal, Recovered), WalError> {
