@@ -29,16 +29,16 @@ use crate::cluster::Cluster;
 use crate::process::{Ended, run};
 
 /// Documented in `docs/operations.md`.
-const REFUSED: i32 = 1;
+pub(crate) const REFUSED: i32 = 1;
 const USAGE: i32 = 2;
 const FAULT: i32 = 3;
 
 /// Timers with which a cluster finds a leader at once, and still on a busy machine.
-const QUICK: &[&str] =
+pub(crate) const QUICK: &[&str] =
     &["--heartbeat-interval=60", "--election-timeout=300", "--log-format=console"];
 
 /// Runs the command, which must end with this status and say these words in one line.
-async fn refused(command: Command, status: i32, words: &[&str]) -> Ended {
+pub(crate) async fn refused(command: Command, status: i32, words: &[&str]) -> Ended {
     let shown = format!("{command:?}");
     let ended = run(command).await;
     assert_eq!(ended.status, Some(status), "{shown}: {}", ended.stderr);
@@ -58,7 +58,7 @@ fn says(text: &str, words: &[&str]) {
 }
 
 /// No member has panicked, whatever happened to it.
-fn assert_no_panic(cluster: &Cluster) {
+pub(crate) fn assert_no_panic(cluster: &Cluster) {
     for index in 0..cluster.count() {
         let log = cluster.log(index);
         assert!(!log.contains("panicked"), "m{index}: {log}");

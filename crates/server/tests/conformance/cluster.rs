@@ -255,6 +255,11 @@ impl Cluster {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
+    /// A client of one member's maintenance.
+    pub(crate) fn maintenance(&self, index: usize) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.members[index].channel.clone())
+    }
+
     /// Waits until a member has applied all that the leader had committed at the call.
     pub(crate) async fn wait_until_caught_up(&self, index: usize) {
         let leader = self.leader().await;

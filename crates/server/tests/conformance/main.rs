@@ -18,6 +18,8 @@ mod kill_leader;
 mod process;
 /// The ten scenarios of the RaftNode API, message by message.
 mod raft_node;
+/// What a member keeps on its disk, and what it gets from others when it lacks that.
+mod store;
 
 /// A number from the environment, for the length of long tests.
 fn number(variable: &str, default: usize) -> usize {

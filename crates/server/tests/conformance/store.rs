@@ -1,0 +1,195 @@
+//! What a member keeps on its disk outlives the member, in whatever way it ends; and what one lacks
+//! it gets from the others, while they serve.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tokio::task::JoinSet;
+
+use crate::bad_input::{QUICK, REFUSED, assert_no_panic, refused};
+use crate::cluster::proto::etcdserverpb::{CompactionRequest, DefragmentRequest, RangeRequest};
+use crate::cluster::{Cluster, put};
+use crate::process::until;
+
+/// Timers that fit a test, and a log so short that members soon lag by more than it holds.
+const SHORT_LOG: &[&str] = &[
+    "--heartbeat-interval=20",
+    "--election-timeout=200",
+    "--log-retained-bytes=65536",
+    "--snapshot-bytes-per-second=1000000000",
+];
+
+/// The value of a key at a revision, or the words of the refusal.
+async fn at(cluster: &Cluster, member: usize, key: &str, revision: i64) -> String {
+    let request = RangeRequest { key: key.to_owned().into(), revision, ..Default::default() };
+    match cluster.kv(member).range(request).await {
+        Ok(response) => {
+            let kvs = response.into_inner().kvs;
+            let values = kvs.iter().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+            values.collect()
+        }
+        Err(status) => status.message().to_owned(),
+    }
+}
+
+/// Waits until the store of a member has something beyond what it had when it held `records`.
+async fn until_flushed(cluster: &Cluster, member: usize, records_bytes: i64) {
+    until("the member to have flushed", async || {
+        cluster.status(member).await.is_ok_and(|status| status.db_size_in_use > records_bytes)
+    })
+    .await;
+}
+
+/// The file with the records of the one state that counts.
+fn records_file(cluster: &Cluster, member: usize) -> PathBuf {
+    let store = cluster.data_directory(member).join("store");
+    let files = fs::read_dir(&store).expect("a store").map(|entry| entry.expect("an entry").path());
+    let records: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|name| name == "records")).collect();
+    let [records] = &records[..] else { panic!("one state counts: {records:?}") };
+    records.clone()
+}
+
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+#[tokio::test]
+async fn history_outlives_the_member() {
+    let mut cluster = Cluster::start_with(1, QUICK).await;
+    for number in 0..20 {
+        cluster.put(0, "key", &format!("value {number}")).await;
+    }
+    // The first put makes revision 2.
+    let compaction = CompactionRequest { revision: 12, physical: true };
+    cluster.kv(0).compact(compaction).await.expect("it can be compacted");
+    let before = cluster.status(0).await.expect("it serves");
+    assert!(before.db_size >= before.db_size_in_use, "{before:?}");
+    until_flushed(&cluster, 0, 1).await;
+    cluster.put(0, "key", "not flushed, perhaps").await;
+    for end in ["stopped", "killed"] {
+        match end {
+            "stopped" => assert_eq!(cluster.stop(0).await, Some(0)),
+            _ => cluster.kill(0),
+        }
+        cluster.start_member(0);
+        cluster.wait_until_it_serves(0).await;
+        assert_eq!(at(&cluster, 0, "key", 0).await, "not flushed, perhaps", "{end}");
+        assert_eq!(at(&cluster, 0, "key", 12).await, "value 10", "{end}");
+        assert_eq!(at(&cluster, 0, "key", 20).await, "value 18", "{end}");
+        assert_eq!(at(&cluster, 0, "key", 11).await, COMPACTED, "{end}");
+    }
+    // There is nothing to defragment, and it is no error to ask.
+    let defragment = DefragmentRequest::default();
+    cluster.maintenance(0).defragment(defragment).await.expect("it is done");
+    assert!(cluster.log(0).contains("opened the store"));
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn a_member_killed_under_load_comes_back_with_everything() {
+    const PUTS: usize = 2000;
+    const WRITERS: usize = 50;
+    let mut cluster = Cluster::start_with(3, SHORT_LOG).await;
+    for round in 0..3 {
+        let killed = (cluster.leader().await + 1) % 3;
+        let mut puts = JoinSet::new();
+        for writer in 0..WRITERS {
+            let mut client = cluster.kv((killed + 1 + writer % 2) % 3);
+            puts.spawn(async move {
+                for number in (writer..PUTS).step_by(WRITERS) {
+                    let key = format!("{round}/{number:04}");
+                    let sent = client.put(put(key, "x".repeat(200))).await;
+                    sent.unwrap_or_else(|error| panic!("the leader lives on: {error}"));
+                }
+            });
+            if writer == WRITERS / 2 {
+                cluster.kill(killed);
+            }
+        }
+        cluster.start_member(killed);
+        puts.join_all().await;
+        for index in 0..3 {
+            cluster.wait_until_it_serves(index).await;
+            cluster.wait_until_caught_up(index).await;
+        }
+        let all = cluster.everything(0, &format!("{round}/")).await;
+        assert_eq!(all.len(), PUTS);
+        for index in 1..3 {
+            assert!(cluster.everything(index, &format!("{round}/")).await == all, "m{index}");
+        }
+    }
+    assert_no_panic(&cluster);
+}
+
+/// Two decide meanwhile, and forget what they no longer need of the log.
+#[tokio::test]
+async fn a_member_that_was_away_for_long_is_sent_a_snapshot() {
+    let mut cluster = Cluster::start_with(3, SHORT_LOG).await;
+    let away = (cluster.leader().await + 1) % 3;
+    cluster.put(away, "before", "value").await;
+    cluster.kill(away);
+    let others = [(away + 1) % 3, (away + 2) % 3];
+    for number in 0..400 {
+        cluster.put(others[number % 2], &format!("key{number:03}"), &"x".repeat(5000)).await;
+    }
+    // What is read at an old revision afterwards came with the snapshot.
+    let revision = cluster.status(others[0]).await.expect("it serves");
+    let revision = revision.header.expect("it has one").revision;
+    cluster.put(others[0], "key000", "later").await;
+    for other in others {
+        until_flushed(&cluster, other, 400 * 5000).await;
+    }
+    cluster.start_member(away);
+    cluster.wait_until_it_serves(away).await;
+    cluster.wait_until_caught_up(away).await;
+    let (log, sent) = (cluster.log(away), "a snapshot's receiving ended");
+    assert!(log.contains(sent), "{log}");
+    assert_eq!(cluster.everything(away, "key").await.len(), 400);
+    assert_eq!(at(&cluster, away, "key000", revision).await, "x".repeat(5000));
+    assert_eq!(at(&cluster, away, "before", 0).await, "value");
+    // From then on it is a member like the others, also after another start.
+    cluster.kill(away);
+    cluster.start_member(away);
+    cluster.wait_until_it_serves(away).await;
+    assert_eq!(at(&cluster, away, "key000", 0).await, "later");
+    cluster.put(away, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused_and_left_as_it_is() {
+    let mut cluster = Cluster::start_with(1, QUICK).await;
+    cluster.put(0, "key", "value").await;
+    until_flushed(&cluster, 0, 1).await;
+    assert_eq!(cluster.stop(0).await, Some(0));
+    let file = records_file(&cluster, 0);
+    let good = fs::read(&file).expect("records");
+    // Whatever a start reads lies somewhere among these.
+    let bad: Vec<u8> = good.iter().map(|byte| byte ^ 0x10).collect();
+    fs::write(&file, &bad).expect("written");
+    let shown = file.display().to_string();
+    refused(cluster.command(0), REFUSED, &["data directory", &shown, "keep the directory"]).await;
+    assert!(fs::read(&file).expect("there") == bad, "the file was changed");
+    fs::write(&file, &good).expect("written");
+    cluster.start_member(0);
+    cluster.wait_until_it_serves(0).await;
+    assert_eq!(at(&cluster, 0, "key", 0).await, "value");
+    // A log that lacks what the store has is another's.
+    assert_eq!(cluster.stop(0).await, Some(0));
+    let log = cluster.data_directory(0).join("log");
+    fs::rename(&log, cluster.directory().join("log away")).expect("moved");
+    refused(cluster.command(0), REFUSED, &["data directory", &shown, "log and store"]).await;
+    assert_no_panic(&cluster);
+}
+
+/// A directory of the version before had a log alone.
+#[tokio::test]
+async fn a_log_without_a_store_makes_its_store_anew() {
+    let mut cluster = Cluster::start_with(1, QUICK).await;
+    cluster.put(0, "key", "value").await;
+    assert_eq!(cluster.stop(0).await, Some(0));
+    fs::remove_dir_all(cluster.data_directory(0).join("store")).expect("removed");
+    cluster.start_member(0);
+    cluster.wait_until_it_serves(0).await;
+    assert_eq!(at(&cluster, 0, "key", 0).await, "value");
+    assert_no_panic(&cluster);
+}
