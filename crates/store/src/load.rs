@@ -127,3 +127,85 @@ pub(crate) fn history(store: &Arc<Store>) -> Arc<dyn History> {
     let history: Arc<dyn History> = store.clone();
     history
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use quorate_disk::{MemoryDisk, OpenOptions};
+    use quorate_kv::{Command, PutRequest};
+
+    use super::*;
+    use crate::engine::{Commit, Engine};
+    use crate::record::key_of;
+    use crate::{Identity, LogExtent, Position, StoreConfig, StoredKv};
+
+    const RECORDS: &str = "store/0000000000000000-0000000000000000.records";
+
+    fn open(disk: &MemoryDisk) -> Result<crate::Opened, StoreError> {
+        let term_of = |_| Some(0);
+        let log = LogExtent { first: 0, last: 100, term_of: &term_of };
+        let identity = Identity { cluster: 1, member: 1 };
+        let config = StoreConfig { checkpoint_bytes_min: 500, ..StoreConfig::default() };
+        let disk = Arc::new(disk.clone());
+        StoredKv::open(disk, Path::new("store"), identity, &log, config, KvConfig::default())
+    }
+
+    /// Ten records, a checkpoint, and five more.
+    fn stored(disk: &MemoryDisk) {
+        let mut stored = open(disk).unwrap().stored;
+        for index in 1..=15_u8 {
+            let (key, value) = (vec![index], vec![b'v'; 60]);
+            let put = PutRequest { key, value, ..PutRequest::default() };
+            stored.apply(&Command::Put(put)).unwrap();
+            let index = u64::from(index);
+            let position = Position { index, ..Position::default() };
+            let mut jobs = vec![stored.take_flush(position, Vec::new())];
+            while let Some(job) = jobs.pop() {
+                stored.done(job.run().unwrap());
+                if index <= 10 {
+                    jobs.extend(stored.background().unwrap().job);
+                }
+            }
+        }
+    }
+
+    /// Takes a record out of the file behind everybody's back, as a fault of the engine's would.
+    fn lose(disk: &MemoryDisk, main: i64) {
+        let path = Path::new(RECORDS);
+        let file = disk.open(path, OpenOptions::ReadWrite).unwrap();
+        let engine = Engine::open(file, path, 1 << 20, false).unwrap();
+        let key = key_of(RecordId::first_of(Revision(main)));
+        let lost = engine.commit(Commit::Quick, |tables| tables.remove(&key)).unwrap();
+        assert!(lost.is_some());
+    }
+
+    #[test]
+    fn a_record_that_has_gone_missing_is_noticed() {
+        let disk = MemoryDisk::new(1);
+        stored(&disk);
+        let opened = open(&disk.fork()).unwrap();
+        let used = opened.stored.kv().key_count();
+        assert_eq!((used, opened.warnings.len()), (15, 0));
+
+        let after = disk.fork();
+        lose(&after, 14);
+        assert!(matches!(
+            open(&after),
+            Err(StoreError::Corrupt { part: Part::RecordsAfter(_), damage: Damage::Count, .. })
+        ));
+
+        // One from before the checkpoint is not read by a start, but by whoever wants it.
+        let before = disk.fork();
+        lose(&before, 3);
+        let opened = open(&before).unwrap();
+        let store = opened.stored.store();
+        assert!(opened.warnings.is_empty());
+        assert!(store.read(&[RecordId::first_of(Revision(3))]).is_err());
+        assert!(store.slice(RecordId::default(), Revision(100), 100).is_err());
+        assert!(matches!(
+            store.failure(),
+            Some(StoreError::Corrupt { part: Part::RecordsAfter(at), .. }) if at.main.0 == 3
+        ));
+    }
+}

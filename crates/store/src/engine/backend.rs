@@ -79,11 +79,11 @@ impl Backend {
         })
     }
 
-    fn write(&self, write: impl FnOnce(&Pages) -> Result<(), PageError>) -> io::Result<()> {
+    fn change(&self, change: impl FnOnce(&Pages) -> Result<(), PageError>) -> io::Result<()> {
         if self.0.latched.load(Ordering::Acquire) {
             return Err(io::Error::other("nothing is written any more"));
         }
-        self.noted(write(&self.0.pages)).inspect_err(|_| self.latch())
+        self.noted(change(&self.0.pages)).inspect_err(|_| self.latch())
     }
 }
 
@@ -97,20 +97,55 @@ impl redb::StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.write(|pages| pages.set_length(len))
+        self.change(|pages| pages.set_length(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.write(Pages::sync)
+        self.change(Pages::sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.write(|pages| pages.write(offset, data))
+        self.change(|pages| pages.write(offset, data))
     }
 }
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Backend").field("failure", &self.failure()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use quorate_disk::{Disk, MemoryDisk, OpenOptions};
+    use redb::StorageBackend;
+
+    use super::*;
+
+    #[test]
+    fn nothing_reaches_the_disk_after_a_failed_write() {
+        for sync in [false, true] {
+            let disk = MemoryDisk::new(1);
+            let file = disk.open(Path::new("file"), OpenOptions::Create).unwrap();
+            let backend = Backend::new(file);
+            backend.set_len(8192).unwrap();
+            backend.write(4096, &[1; 4096]).unwrap();
+            if sync {
+                // The sums are written first.
+                disk.fail_sync(0);
+                backend.sync_data().unwrap_err();
+            } else {
+                disk.fail_write(0);
+                backend.write(4096, &[2; 4096]).unwrap_err();
+            }
+            let operations = disk.operations();
+            backend.write(4096, &[3; 4096]).unwrap_err();
+            backend.set_len(4096).unwrap_err();
+            backend.sync_data().unwrap_err();
+            assert_eq!(disk.operations(), operations);
+            assert!(matches!(backend.failure(), Some(Failure::Disk(_))));
+        }
     }
 }

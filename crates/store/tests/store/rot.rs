@@ -1,6 +1,6 @@
 use quorate_disk::{Disk, MemoryDisk, OpenOptions};
 use quorate_kv::Command;
-use quorate_store::StoreError;
+use quorate_store::{Background, StoreError};
 
 use crate::install::{chunks, names, sender};
 use crate::support::{Member, Model, log, open, root};
@@ -66,7 +66,10 @@ fn check_records(disk: &MemoryDisk, log: &[Command], model: &Model, offset: u64)
             return true;
         }
     };
-    member.settle().unwrap_or_else(|error| assert!(error.is_corrupt(), "{error}"));
+    if let Err(error) = work(&mut member) {
+        assert!(error.is_corrupt(), "byte {offset}: {error}");
+        return true;
+    }
     // Cold values are read now, and may be found to be damaged only here.
     let kv = member.stored.kv();
     let read = kv.range(&crate::support::everything_at(0));
@@ -83,6 +86,22 @@ fn check_records(disk: &MemoryDisk, log: &[Command], model: &Model, offset: u64)
         }
     }
     member.stored.store().failure().is_some()
+}
+
+/// Flushes, checkpoints and compacts, until something is found to be damaged.
+fn work(member: &mut Member) -> Result<(), StoreError> {
+    member.flush();
+    while member.run_job()? {}
+    loop {
+        match member.stored.background() {
+            Err(_) => return Err(member.stored.store().failure().unwrap()),
+            Ok(Background { job: Some(job), .. }) => {
+                member.stored.done(job.run()?);
+            }
+            Ok(Background { more: false, .. }) => return Ok(()),
+            Ok(_) => {}
+        }
+    }
 }
 
 fn rot_records(step: usize, seed: u64) {
