@@ -5,7 +5,8 @@
 //! list in order of use would need two pointers, and a read that changes the list.)
 
 use crate::kv::Kv;
-use crate::response::KeyValue;
+use crate::request::RangeRequest;
+use crate::response::RangeResponse;
 
 impl Kv {
     /// Drops values if there are more than the budget
@@ -13,29 +14,27 @@ impl Kv {
     /// [`sweep_slice_keys`](crate::KvConfig::sweep_slice_keys) keys at most. Answers whether there
     /// are still too many. Every [`apply`](Self::apply) does a slice too; this is for idle times.
     ///
-    /// Values that were not flushed yet stay whatever they weigh: so does the ring.
+    /// A value that is dropped is still where its record is: in the ring, or in the history.
     pub fn sweep_step(&mut self) -> bool {
         let bytes_max = self.config.cached_bytes_max;
         if self.index.cached_bytes() <= bytes_max {
             return false;
         }
-        let unflushed = self.ring.flushed();
         let (hand, keys_max) = (self.sweep_hand.take(), self.config.sweep_slice_keys);
-        self.sweep_hand = self.index.sweep(hand.as_deref(), keys_max, bytes_max, unflushed);
+        self.sweep_hand = self.index.sweep(hand.as_deref(), keys_max, bytes_max);
         self.index.cached_bytes() > bytes_max
     }
 
-    /// Puts values that were read from the history beside their keys, so that the next read finds
-    /// them: those that are still the latest, while there is room. For answers that are small: one
-    /// of many keys would drive out what is read more often. The records must be whole, not keys
-    /// without their values.
-    pub fn warm(&mut self, records: &[KeyValue]) {
-        for record in records {
-            if self.index.cached_bytes() >= self.config.cached_bytes_max {
-                // Room for one is made for one: so what is read takes the place of what is not.
-                self.sweep_step();
-            }
+    /// Puts the values of an answer beside their keys, so that the next read finds them: those that
+    /// are still the latest. Does nothing with an answer that has no values. For answers that are
+    /// small: one of many keys would drive out what is read more often.
+    pub fn warm(&mut self, request: &RangeRequest, response: &RangeResponse) {
+        if request.keys_only {
+            return;
+        }
+        for record in &response.kvs {
             self.index.warm(record);
         }
+        self.sweep_step();
     }
 }

@@ -13,8 +13,8 @@ pub struct KvConfig {
     /// What the ring of recent records may weigh, in bytes. Records that were not flushed and
     /// acknowledged stay in it whatever they weigh.
     pub ring_bytes_max: usize,
-    /// What the values beside the keys may weigh, in bytes. Those that were not flushed and
-    /// acknowledged stay whatever they weigh, and others until the sweep has come to them.
+    /// What the values beside the keys may weigh, in bytes, once the sweep has gone round. Values
+    /// that are in the ring as well weigh something in both and take memory once.
     pub cached_bytes_max: usize,
     /// How many keys the sweep looks at after each command while there are too many values. At
     /// least 1.

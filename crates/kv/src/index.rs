@@ -370,21 +370,20 @@ impl Index {
     }
 
     /// Looks at the `keys_max` keys after `hand` and drops the values of those that were not read
-    /// since it last looked, until no more than `bytes_max` are left. Values of records from
-    /// `unflushed` on stay. Answers where it stopped; nothing at the end.
+    /// since it last looked, until no more than `bytes_max` are left. Answers where it stopped;
+    /// nothing at the end.
     pub(crate) fn sweep(
         &mut self,
         hand: Option<&[u8]>,
         keys_max: usize,
         bytes_max: usize,
-        unflushed: RecordId,
     ) -> Option<Box<[u8]>> {
         let start = hand.map_or(Bound::Unbounded, Bound::Excluded);
         let mut left = keys_max;
         for (key, history) in self.keys.range_mut::<[u8], _>((start, Bound::Unbounded)) {
             left -= 1;
             let referenced = std::mem::take(history.referenced.get_mut());
-            if !referenced && history.latest().id < unflushed {
+            if !referenced {
                 let dropped = history.cached.take();
                 self.cached_bytes -= dropped.as_deref().map_or(0, cached_bytes);
             }

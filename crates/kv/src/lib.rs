@@ -41,23 +41,43 @@
 //! Changes are answered to the client as a [`Response`], and to watchers as [`KvEvent`]s, which
 //! share their content with the records.
 //!
+//! MEMORY
+//!
+//! There are more records than memory, so most of them live elsewhere, behind [`History`]. Here are:
+//!
+//! - the *index*: of each key, where its records are, and the numbers of the latest. All keys must
+//!   fit; a write needs nothing more.
+//! - the *ring*: the most recent records, and in any case those that were not handed over yet.
+//! - *values* beside the keys, the latest ones, within a budget.
+//!
+//! The host takes what is new as a [`Flush`] ([`Kv::take_flush`]), writes it in one piece with the
+//! place in the log that it reaches, and acknowledges it ([`Kv::flushed`]). What is read comes from
+//! memory if it is there, else from the history: for a command at once; for a range, where the host
+//! likes it better, later and on another thread ([`Kv::begin_range`]).
+//!
+//! A start ([`Loader`]) reads all records, or, much faster, a checkpoint of the index and the records
+//! after it. The rules that this takes are told in `checkpoint.rs`.
+//!
 //! COMPACTION
 //!
 //! A history that only grows must be cut off. [`Command::Compact`] makes all revisions before one
-//! unreadable at once, as a decision in the log; the memory follows in small slices, with each later
-//! command or when the host has time ([`Kv::compact_step`]). How far that has come shows in
-//! [`Kv::size_bytes`] alone.
+//! unreadable at once, as a decision in the log; the records follow in small slices, in passing with
+//! later commands or when the host has time ([`Kv::compact_step`]), and leave the history with the
+//! next flush. How far that has come shows in no answer and not in the digest.
 //!
 //! ERRORS
 //!
 //! A [`KvError`] belongs to the client: every member refuses the same command in the same way, and
 //! nothing has changed. A [`DecodeError`] belongs to the operator: the log holds a command that this
-//! program does not understand while others may, and the member must stop before applying it.
+//! program does not understand while others may, and the member must stop before applying it. A
+//! [`HistoryError`] is this member's alone: its records cannot be read, and it must stop as well. A
+//! [`LoadError`] says why what was kept makes no store; a new start without the checkpoint may.
 //!
 //! CAVEATS
 //!
-//! - Everything is in memory, and a store is rebuilt by applying the log from its start. Records on
-//!   disk and snapshots are to come; the digest's present value will have to travel with those.
+//! - The names of all keys are in memory. So are the ids of all records that have not been compacted:
+//!   who never compacts runs out of it in the end.
+//! - A comparison of values in a transaction reads cold values one by one.
 //! - Leases are not granted yet, so a put with one is refused with [`KvError::LeaseNotFound`].
 //!   Watchers, users and quotas are not here yet either.
 //! - The digest is a chain over the changes that were made. It tells members apart that have done

@@ -4,6 +4,12 @@ use std::sync::Arc;
 
 use quorate_kv::{Kv, KvConfig, MemoryHistory};
 
+/// What is read from the history, and what a budget drops.
+mod cache;
+/// The rules of checkpoints, each with the story that it prevents, and their bytes.
+mod checkpoint;
+/// Starts from what was kept, at any moment, with checkpoints and without.
+mod crash;
 /// The digest against what was done.
 mod digest;
 /// Commands as bytes: round trips, refusals, arbitrary bytes.

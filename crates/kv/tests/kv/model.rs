@@ -7,35 +7,35 @@ use proptest::prelude::*;
 use quorate_kv::{
     Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
     History, KeyRange, KeyValue, Kv, KvConfig, KvError, KvEvent, LeaseId, MemoryHistory,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, ReadError, RequestOp, Response,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, ReadError, RecordId, RequestOp, Response,
     ResponseOp, Revision, SortOrder, SortTarget, TxnRequest, TxnResponse,
 };
 
 use crate::strategies;
 
-type Map = BTreeMap<Vec<u8>, KeyValue>;
+pub(crate) type Map = BTreeMap<Vec<u8>, KeyValue>;
 
 /// The state at each revision from 1 on, every change there ever was, and what was compacted.
-struct Model {
+pub(crate) struct Model {
     maps: Vec<Map>,
     changes: Vec<(i64, Vec<u8>, Option<Vec<u8>>)>,
     compacted: i64,
 }
 
 impl Model {
-    fn new() -> Model {
+    pub(crate) fn new() -> Model {
         Model { maps: vec![Map::new()], changes: Vec::new(), compacted: -1 }
     }
 
-    fn revision(&self) -> i64 {
+    pub(crate) fn revision(&self) -> i64 {
         i64::try_from(self.maps.len()).unwrap()
     }
 
-    fn now(&self) -> &Map {
+    pub(crate) fn now(&self) -> &Map {
         self.maps.last().unwrap()
     }
 
-    fn apply(&mut self, command: &Command) -> Result<Response, KvError> {
+    pub(crate) fn apply(&mut self, command: &Command) -> Result<Response, KvError> {
         let txn = |operation| TxnRequest { success: vec![operation], ..TxnRequest::default() };
         match command {
             Command::Put(put) => match self.transact(&txn(RequestOp::Put(put.clone())))?.1.pop() {
@@ -80,23 +80,39 @@ impl Model {
         Ok(done)
     }
 
-    fn range(&self, request: &RangeRequest) -> Result<RangeResponse, KvError> {
+    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, KvError> {
         if request.range.key.is_empty() {
             return Err(KvError::EmptyKey);
         }
         Scratch { model: self, map: self.now().clone(), changes: Vec::new() }.range(request)
     }
 
-    /// What a store that has finished its compaction holds: per key the changes after the compact
-    /// revision, and the last one before unless that is an old tombstone.
-    fn size_bytes(&self) -> usize {
-        let kept = self.changes.iter().enumerate().filter(|(place, (revision, key, value))| {
+    pub(crate) fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    /// The records that a store that has finished its compaction holds: per key the changes after
+    /// the compact revision, and the last one before unless that is an old tombstone.
+    pub(crate) fn records(&self) -> BTreeMap<RecordId, (&[u8], Option<&[u8]>)> {
+        let mut records = BTreeMap::new();
+        let mut id = RecordId::default();
+        for (place, (revision, key, value)) in self.changes.iter().enumerate() {
+            let sub = if id.main.0 == *revision { id.sub + 1 } else { 0 };
+            id = RecordId { main: Revision(*revision), sub };
             let mut later = self.changes[place + 1..].iter();
             let replaced = later.any(|later| later.0 <= self.compacted && later.1 == *key);
             let old_tombstone = value.is_none() && *revision < self.compacted;
-            !replaced && !old_tombstone
-        });
-        kept.map(|(_, (_, key, value))| key.len() + value.as_ref().map_or(0, Vec::len) + 64).sum()
+            if !replaced && !old_tombstone {
+                records.insert(id, (key.as_slice(), value.as_deref()));
+            }
+        }
+        records
+    }
+
+    fn size_bytes(&self) -> usize {
+        let weight =
+            |(key, value): (&[u8], Option<&[u8]>)| key.len() + value.map_or(0, <[u8]>::len);
+        self.records().into_values().map(|record| weight(record) + 64).sum()
     }
 }
 
@@ -359,13 +375,13 @@ fn replay(map: &mut Map, events: &[KvEvent], revision: Revision) {
     }
 }
 
-fn everything_at(revision: i64) -> RangeRequest {
+pub(crate) fn everything_at(revision: i64) -> RangeRequest {
     let range = KeyRange { key: b"\0".to_vec(), range_end: b"\0".to_vec() };
     RangeRequest { range, revision: Revision(revision), ..RangeRequest::default() }
 }
 
 /// What a read refuses, since no record is ever missing here.
-fn refused<T>(read: Result<T, ReadError>) -> Result<T, KvError> {
+pub(crate) fn refused<T>(read: Result<T, ReadError>) -> Result<T, KvError> {
     read.map_err(|error| match error {
         ReadError::Refused(error) => error,
         error => panic!("{error}"),
