@@ -35,6 +35,10 @@ pub enum Event {
     Campaign,
     /// The connection to this member broke; what was under way to it may be lost.
     PeerUnreachable(NodeId),
+    /// This member has lost what it had on its disk and is back without it, quarantined. Told before
+    /// anything that it has sent since, in each life of this process; nothing that it sent before
+    /// is handed over after this (`quorate_raft::Node::peer_reborn`).
+    PeerReborn(NodeId),
     /// The state machine's state up to this index is durable, as a `Flush` asked for.
     Flushed(LogIndex),
     /// The receiver of a snapshot has taken in some more of it.

@@ -22,9 +22,47 @@
 //! - Write in order, apply in order. Messages may be lost, repeated and reordered at will.
 //! - After a failed write, write nothing more and stop.
 //!
+//! # State machines with a disk
+//!
+//! With [`ReplicaConfig::flush`] the member decides when the state machine's state is made durable
+//! and how far the log is cut behind it; what must be durable before what is told in the module
+//! `flush`, how much of the log stays in `retention`, and what the machine offers at
+//! [`StateMachine`]. At its start `Recovered::applied` is the last entry of the state on the
+//! machine's disk: the latest of the states there whose last entry is the log's snapshot or in the
+//! log (`Recovered::snapshot`, the terms); there is one, or the disk has lost it.
+//!
+//! A snapshot travels like this, none of it on the thread of the member but the events and effects:
+//!
+//! ```text
+//!    sender's host                                receiver's host
+//!    Effect::SendSnapshot(to)
+//!    open() a view of what is flushed
+//!    offer SnapshotMeta  ---------------------->  Node::needs_snapshot? no: refuse, "delivered"
+//!                                                 receive(meta)
+//!    chunk 0, 1, 2 ...   ---------------------->  write 0, 1, 2 ...
+//!    Event::SnapshotAdvanced  <--- so far ------
+//!                                                 finish(): staged, durable
+//!                                                 Event::Peer(InstallSnapshot), in the name of the
+//!                                                   sender and of its term when it began
+//!                                                 Effect::Persist names the snapshot: keep what is
+//!                                                   staged; it does not: discard it
+//!                                                 ... durable: Effect::InstallSnapshot: install,
+//!                                                   then Event::Applied
+//!    Event::SnapshotSent { delivered }  <-------
+//! ```
+//!
+//! Whatever is lost on the way, the receiver's own answers tell its leader what it has; a transfer
+//! that nobody has heard of for `Config::snapshot_timeout_ms` is asked for again, one that failed
+//! after `Config::snapshot_retry_ms`.
+//!
 //! # Caveats
 //!
-//! - Snapshots are named in the effects and events, but nothing compacts the log yet.
+//! - A member that lost its disks, and had acknowledged entries to the leader of the day, stops
+//!   rather than come back as if nothing were missing (`Fault::AcknowledgedEntryLost`): it may have
+//!   voted, too. It is replaced by a change of members, which is not there yet; under a leader
+//!   elected since, it is taken for one that never had anything.
+//! - The log is cut when a flush ends, and at no other time: a follower that catches up while
+//!   nothing is written leaves the leader's log as long as it was.
 //! - A proposal that was passed on to a leader and lost there ends only when a later term has
 //!   committed an entry, or by its timeout.
 #![forbid(unsafe_code)]

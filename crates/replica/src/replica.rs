@@ -103,6 +103,7 @@ impl Replica {
             }
             Event::Campaign => self.node.campaign(),
             Event::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
+            Event::PeerReborn(peer) => self.node.peer_reborn(peer),
             Event::Flushed(index) => {
                 if let Some(store) = &mut self.store {
                     store.flushed(index, &mut self.node);
