@@ -67,6 +67,8 @@ pub struct StorageOptions {
     pub forgotten_records_max: usize,
     /// Bytes of one chunk of a snapshot.
     pub chunk_bytes: usize,
+    /// Hundredths of the last checkpoint's bytes that must have been written since as well.
+    pub checkpoint_percent: u64,
     /// Records or keys that one slice of anything looks at.
     pub slice_records: usize,
 }
@@ -309,6 +311,7 @@ fn draw_storage(rng: &mut Rng) -> StorageOptions {
         cached_bytes_max: rng.pick(&[0, 2048, 1 << 20]),
         page_cache_bytes: rng.pick(&[0, 1 << 14, 1 << 20]),
         checkpoint_bytes_min: rng.pick(&[1, 4096, 1 << 15]),
+        checkpoint_percent: rng.pick(&[0, 50, 100]),
         forgotten_records_max: rng.pick(&[5, 100_000]),
         chunk_bytes: rng.pick(&[1, 1000, 1 << 18]),
         slice_records: rng.pick(&[1, 3, 256]),

@@ -11,7 +11,7 @@ use quorate_replica::{
     Background, BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
 };
 use quorate_store::{
-    Home as StoreHome, Identity, LogExtent, Position, RetiredKv, SnapshotWriter, StagedKv, Store,
+    Home as StoreHome, Identity, LogExtent, Position, SnapshotWriter, StagedKv, Store,
     StoreConfig, StoreDone, StoreError, StoreJob, StoredKv,
 };
 use thiserror::Error;
@@ -53,8 +53,8 @@ pub enum KvMachineError {
 pub struct KvMachine {
     stored: StoredKv,
     source: Arc<Source>,
-    /// States that were replaced, to be removed.
-    retired: Vec<RetiredKv>,
+    /// Jobs that remove the states that were replaced.
+    retired: Vec<StoreJob>,
     /// What the jobs under way have done.
     flush_done: DoneSlot,
     background_done: DoneSlot,
@@ -107,6 +107,7 @@ impl KvMachine {
         let config = StoreConfig {
             cache_bytes: storage.page_cache_bytes,
             checkpoint_bytes_min: storage.checkpoint_bytes_min,
+            checkpoint_percent: storage.checkpoint_percent,
             checkpoint_slice_keys: storage.slice_records,
             checkpoint_slices_max: 1,
             snapshot_chunk_bytes: storage.chunk_bytes,
@@ -172,7 +173,7 @@ impl KvMachine {
         &mut self,
         request: &RangeRequest,
     ) -> Option<BoxedReading<KvWorkload>> {
-        let cursor = self.stored.kv_mut().begin_range(request).ok()?;
+        let cursor = self.stored.begin_range(request).ok()?;
         let store = Arc::clone(self.stored.store());
         Some(Box::new(KvReading { cursor: Some(cursor), store }))
     }
@@ -285,15 +286,13 @@ impl StateMachine for KvMachine {
     }
 
     fn background(&mut self) -> Result<Background<KvMachineError>, KvMachineError> {
-        if let Some(retired) = self.retired.pop() {
-            let done = Arc::clone(&self.background_done);
-            return Ok(Background::Job(Box::new(Remove { retired, done })));
+        let done = Arc::clone(&self.background_done);
+        if let Some(job) = self.retired.pop() {
+            return Ok(Background::Job(Box::new(Write { job, done })));
         }
         let background = self.stored.background().map_err(|error| self.failed(error))?;
         Ok(match background.job {
-            Some(job) => {
-                Background::Job(Box::new(Write { job, done: Arc::clone(&self.background_done) }))
-            }
+            Some(job) => Background::Job(Box::new(Write { job, done })),
             None if background.more => Background::More,
             None => Background::Idle,
         })
@@ -301,9 +300,7 @@ impl StateMachine for KvMachine {
 
     fn job_done(&mut self) {
         let slot = Arc::clone(&self.background_done);
-        if slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-            self.take_done(&slot);
-        }
+        self.take_done(&slot);
     }
 
     fn snapshot_source(&self) -> Option<Arc<dyn SnapshotSource<Self>>> {
@@ -335,21 +332,6 @@ impl Job for Write {
         let done = self.job.run()?;
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         Ok(())
-    }
-}
-
-/// Removes a state that was replaced.
-struct Remove {
-    retired: RetiredKv,
-    done: DoneSlot,
-}
-
-impl Job for Remove {
-    type Error = KvMachineError;
-
-    fn run(self: Box<Self>) -> Result<(), KvMachineError> {
-        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(self.retired.remove()?)
     }
 }
 
