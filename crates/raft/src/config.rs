@@ -26,6 +26,9 @@ pub struct Config {
     /// A new leader appends an empty entry, so that what earlier terms left is committed (paper,
     /// section 8). Reads are not confirmed before an entry of the leader's own term is.
     pub entry_on_election: bool,
+    /// This member has lost what it had on its disk, and has come back under its old name: it takes
+    /// no part in elections. See `quarantine` in this crate for what that is worth.
+    pub quarantined: bool,
     /// When entries are sent.
     pub replication: Replication,
     /// Followers pass proposals on to their leader.
@@ -108,6 +111,7 @@ impl Config {
             check_quorum: true,
             sticky_leader: true,
             entry_on_election: true,
+            quarantined: false,
             replication: Replication::Immediate,
             forward_proposals: true,
             end_proposals_with_leadership: false,

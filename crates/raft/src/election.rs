@@ -17,11 +17,12 @@ impl Node {
         }
     }
 
-    /// Only voters stand, and only while their disk can take part.
+    /// Only voters stand that remember, and only while their disk can take part.
     fn may_campaign(&self) -> bool {
         let leads = matches!(self.role, RoleState::Leader(_));
         let voter = self.log.configuration().is_voter(self.config.id);
-        voter && !leads && !self.has_failed() && !self.disk_is_stalled()
+        let may = voter && !self.config.quarantined;
+        may && !leads && !self.has_failed() && !self.disk_is_stalled()
     }
 
     pub(crate) fn election_timed_out(&mut self) {

@@ -75,12 +75,15 @@ impl Node {
         if !self.hear_leader(from) {
             return;
         }
-        let last = self.log.last();
-        if commit > last {
-            // The leader only tells us what it knows us to have.
-            return self.fail(Fault::AcknowledgedEntryLost { last, acknowledged: commit });
+        // A leader that has not heard of our loss yet speaks of the log that we had before.
+        if !self.config.quarantined {
+            let last = self.log.last();
+            if commit > last {
+                // The leader only tells us what it knows us to have.
+                return self.fail(Fault::AcknowledgedEntryLost { last, acknowledged: commit });
+            }
+            self.log.commit_to(commit);
         }
-        self.log.commit_to(commit);
         self.send(from, Message::HeartbeatResponse { sequence });
     }
 

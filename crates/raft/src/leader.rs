@@ -21,6 +21,9 @@ pub(crate) struct Leader {
     pub(crate) heartbeat_due: Millis,
     /// The number of the latest round of heartbeats.
     pub(crate) heartbeat_sequence: u64,
+    /// The latest round when a peer was last found to have lost its disk: answers to later rounds
+    /// were given after all such losses that are known.
+    pub(crate) reborn_before: u64,
     pub(crate) reads: LeaderReads,
     pub(crate) transfer: Option<Transfer>,
     /// Own entries that are not committed yet, with sizes, oldest first.
@@ -55,6 +58,7 @@ impl Node {
             progress: progress.collect(),
             heartbeat_due: self.now,
             heartbeat_sequence: 0,
+            reborn_before: 0,
             reads: LeaderReads::default(),
             transfer: None,
             uncommitted: VecDeque::new(),
@@ -122,7 +126,9 @@ impl Node {
         let limit = self.config.election_timeout.minimum_ms();
         is_quorum(self.log.configuration(), |voter| {
             voter == self.config.id
-                || leader.progress.get(&voter).is_some_and(|p| self.now.since(p.heard_at) < limit)
+                || leader.progress.get(&voter).is_some_and(|p| {
+                    self.now.since(p.heard_at) < limit && self.counts(leader, voter)
+                })
         })
     }
 
@@ -260,9 +266,9 @@ impl Node {
         let RoleState::Leader(leader) = &self.role else { return };
         let own = self.durable_index();
         let matched = |voter: NodeId| match leader.progress.get(&voter) {
-            Some(progress) => progress.matched,
+            Some(progress) if self.counts(leader, voter) => progress.matched,
             None if voter == self.config.id => own,
-            None => LogIndex(0),
+            _ => LogIndex(0),
         };
         let Some(index) = reached_by_quorum(self.log.configuration(), matched) else { return };
         if index <= self.log.commit() || self.log.term(index) != Some(self.term()) {
@@ -353,14 +359,15 @@ impl Node {
     }
 
     pub(crate) fn confirm_reads(&mut self) {
-        let RoleState::Leader(leader) = &mut self.role else { return };
+        let RoleState::Leader(leader) = &self.role else { return };
         let own = leader.heartbeat_sequence;
         let answered = |voter: NodeId| match leader.progress.get(&voter) {
-            Some(progress) => progress.heartbeat_answered,
+            Some(progress) if self.counts(leader, voter) => progress.heartbeat_answered,
             None if voter == self.config.id => own,
-            None => 0,
+            _ => 0,
         };
         let reached = reached_by_quorum(self.log.configuration(), answered).unwrap_or(0);
+        let RoleState::Leader(leader) = &mut self.role else { return };
         for (reader, index) in leader.reads.confirm(reached) {
             match reader {
                 Reader::Local(read) => {
@@ -378,10 +385,11 @@ impl Node {
     // ---- Transfer of leadership (dissertation, section 3.10)
 
     /// Hands leadership to `to`. Proposals are refused until it is done, or an election timeout has
-    /// passed. Nothing happens if this member does not lead or `to` is no other voter.
+    /// passed. Nothing happens if this member does not lead, or `to` is no other voter or one that
+    /// may not stand.
     pub fn transfer_leadership(&mut self, to: NodeId) {
         let deadline = self.now.after(self.config.election_timeout.minimum_ms());
-        let voter = self.log.configuration().is_voter(to);
+        let voter = self.log.configuration().is_voter(to) && !self.reborn.contains(&to);
         if let RoleState::Leader(leader) = &mut self.role
             && leader.transfer.is_none()
             && voter
@@ -397,7 +405,9 @@ impl Node {
         let RoleState::Leader(leader) = &self.role else { return None };
         let limit = self.config.election_timeout.minimum_ms();
         let heard = leader.progress.iter().filter(|(id, progress)| {
-            self.log.configuration().is_voter(**id) && self.now.since(progress.heard_at) < limit
+            self.log.configuration().is_voter(**id)
+                && !self.reborn.contains(id)
+                && self.now.since(progress.heard_at) < limit
         });
         let (&best, _) = heard.max_by_key(|(_, progress)| progress.matched)?;
         self.transfer_leadership(best);

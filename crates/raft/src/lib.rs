@@ -199,6 +199,7 @@ mod node;
 mod outcome;
 mod progress;
 mod proposals;
+mod quarantine;
 mod quorum;
 mod reads;
 mod ready;

@@ -1,7 +1,7 @@
 //! The member: its state, its inputs and its one output. What the inputs mean in each role is told
 //! in the files of the roles; here is what holds for all of them, the one check of terms above all.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::config::{Config, ElectionTimeout, Replication};
@@ -54,6 +54,8 @@ pub struct Node {
     pub(crate) forwarding_bytes: usize,
     pub(crate) reads: PendingReads,
     pub(crate) loads: Loads,
+    /// Peers that came back without what they had on their disks.
+    pub(crate) reborn: BTreeSet<NodeId>,
     hand_out_allowed: HandOut,
     /// Proposals are refused, its own clients' and others'.
     pub(crate) overloaded: bool,
@@ -108,6 +110,7 @@ impl Node {
             forwarding_bytes: 0,
             reads: PendingReads::default(),
             loads: Loads::default(),
+            reborn: BTreeSet::new(),
             hand_out_allowed: HandOut::default(),
             overloaded: false,
             ready: Ready::default(),
@@ -160,7 +163,10 @@ impl Node {
         }
         let Envelope { group, from, to, term, message } = envelope;
         let ours = group == self.config.group && to == self.config.id && from != self.config.id;
-        if self.fault.is_some() || !ours || !self.check_term(from, term, &message) {
+        if self.fault.is_some() || !ours || self.abstains_from(&message) {
+            return;
+        }
+        if !self.check_term(from, term, &message) {
             return;
         }
         match message {

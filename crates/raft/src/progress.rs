@@ -20,7 +20,8 @@ use alloc::collections::VecDeque;
 use crate::types::{LoadId, LogIndex, Millis};
 
 /// Invariants:
-/// - `matched < next`, and `matched` only grows while the leader leads.
+/// - `matched < next`, and `matched` only grows while the leader leads and the follower's disk
+///   lives.
 #[derive(Debug)]
 pub(crate) struct Progress {
     pub(crate) state: State,
@@ -136,6 +137,12 @@ impl Progress {
             window.free_to(self.matched);
         }
         news
+    }
+
+    /// The follower has lost its log. What it said before is void; the numbers of requests go on, so
+    /// that no answer to an earlier one counts for a later.
+    pub(crate) fn forget(&mut self, last: LogIndex, now: Millis) {
+        *self = Self { sequence: self.sequence, ..Self::new(last, now) };
     }
 
     /// Goes on without waiting for answers.

@@ -177,10 +177,12 @@ impl Node {
         let counts = match &progress.state {
             State::Probe { .. } if on_heartbeat => progress.next.previous() == previous.index,
             State::Probe { waiting_for } => *waiting_for == Some(sequence),
-            State::Replicate(_) => previous.index > progress.matched,
+            State::Replicate(_) => true,
             State::Snapshot { .. } => false,
         };
-        if counts {
+        // One that lacks what it is known to have speaks from the past, or has lost its disk. Which
+        // of the two, `peer_reborn` says; until then what is sent next stays where it is.
+        if counts && previous.index > progress.matched {
             let next = ours.next().min(previous.index);
             progress.become_probe(next);
         }
@@ -209,6 +211,7 @@ impl Node {
             self.send_entries(from, Vec::new());
         }
         self.confirm_reads();
+        self.count_reborn();
     }
 
     /// The connection to this member broke: what was on its way to it may be lost.

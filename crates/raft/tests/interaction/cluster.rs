@@ -11,7 +11,7 @@ use quorate_raft::{
 };
 
 use crate::member::{Applying, Disk, Member};
-use crate::network::{Filter, Network};
+use crate::network::{Filter, Network, Sent};
 use crate::print;
 use crate::safety::Safety;
 
@@ -34,6 +34,8 @@ pub(crate) struct Cluster {
     /// Members whose disks have stopped answering.
     pub(crate) stalled: BTreeSet<NodeId>,
     now: Millis,
+    /// How many lost disks of another each member has been told of in this life, by (member, other).
+    told: BTreeMap<(NodeId, NodeId), u64>,
     safety: Safety,
     names: BTreeMap<RequestId, String>,
 }
@@ -244,9 +246,22 @@ impl Cluster {
         self.send(Envelope { group, from, to, term, message });
     }
 
-    pub(crate) fn deliver_one(&mut self, envelope: Envelope) {
-        let up = self.members.get(&envelope.to).is_some_and(|member| member.node.is_some());
-        if up && !self.network.is_cut(&envelope) {
+    /// Hands the message in, if everybody is there. What was sent to or from a disk that is lost
+    /// went over a connection that is gone: nothing reaches the new disk that was meant for the old
+    /// one, nor from the old one where the new one was heard; and whoever hears the new one is told
+    /// so first.
+    pub(crate) fn deliver_one(&mut self, sent: Sent) {
+        let Sent { envelope, from_losses, to_losses } = sent;
+        let (from, to) = (envelope.from, envelope.to);
+        let up = self.members.get(&to).is_some_and(|member| member.node.is_some());
+        let told = self.told.get(&(to, from)).copied().unwrap_or(0);
+        let of_now = to_losses == self.network.losses(to) && from_losses >= told;
+        if up && of_now && !self.network.is_cut(&envelope) {
+            if from_losses > told {
+                self.told.insert((to, from), from_losses);
+                self.say(&format!("{to}@{} {from} is reborn", self.members[&to].term()));
+                self.with(to, |node| node.peer_reborn(from));
+            }
             self.with(envelope.to, |node| node.step(envelope));
         } else {
             let Envelope { from, to, term, message, .. } = &envelope;
@@ -257,15 +272,15 @@ impl Cluster {
 
     /// Delivers messages that are on their way now, not those that they bring about.
     pub(crate) fn deliver(&mut self, filter: &Filter) {
-        for envelope in self.network.take(filter) {
-            self.deliver_one(envelope);
+        for sent in self.network.take(filter) {
+            self.deliver_one(sent);
         }
     }
 
     /// Delivers a message again that was held or copied.
     pub(crate) fn release(&mut self, name: &str) {
-        for envelope in self.network.held(name) {
-            self.deliver_one(envelope);
+        for sent in self.network.held(name) {
+            self.deliver_one(sent);
         }
     }
 
@@ -276,8 +291,8 @@ impl Cluster {
             if messages.is_empty() {
                 return;
             }
-            for envelope in messages {
-                self.deliver_one(envelope);
+            for sent in messages {
+                self.deliver_one(sent);
             }
         }
         panic!("the cluster never falls silent");
@@ -320,6 +335,16 @@ impl Cluster {
 
     pub(crate) fn crash(&mut self, id: NodeId) {
         self.member(id).crash();
+        self.told.retain(|&(member, _), _| member != id);
+    }
+
+    /// A member loses its disk and is started with an empty one, under its old name.
+    pub(crate) fn rejoin(&mut self, id: NodeId) {
+        self.crash(id);
+        self.member(id).lose_disk();
+        self.member(id).config.quarantined = true;
+        self.network.lose(id);
+        self.restart(id);
     }
 
     pub(crate) fn restart(&mut self, id: NodeId) {
@@ -351,7 +376,7 @@ impl Cluster {
     pub(crate) fn read(&mut self, id: NodeId, reads: &[u64]) {
         for &read in reads {
             let reader = (id, self.member(id).life, ReadId(read));
-            self.safety.read_asked(reader, &self.members);
+            self.safety.read_asked(reader);
         }
         self.with(id, |node| {
             for &read in reads {

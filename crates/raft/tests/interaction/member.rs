@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use quorate_raft::{
     Config, Configuration, Entry, EntryId, HardState, Load, LogIndex, Millis, Node, NodeId,
-    Payload, Persist, Recovered, SnapshotMeta,
+    Payload, Persist, Recovered, SnapshotMeta, Term,
 };
 
 /// What survives a crash.
@@ -32,6 +32,8 @@ pub(crate) struct Member {
     /// Counts its starts.
     pub(crate) life: u64,
     pub(crate) disk: Disk,
+    /// Whether it has ever lost a disk.
+    pub(crate) has_lost_a_disk: bool,
     /// Writes issued and not acknowledged, oldest first.
     pub(crate) writes: VecDeque<Persist>,
     /// Loads asked for and not answered, oldest first.
@@ -128,6 +130,7 @@ impl Member {
             node: None,
             life: 0,
             disk,
+            has_lost_a_disk: false,
             writes: VecDeque::new(),
             loads: VecDeque::new(),
             applying: VecDeque::new(),
@@ -135,6 +138,17 @@ impl Member {
             commit_seen: LogIndex(0),
             proposals: 0,
         }
+    }
+
+    /// Gives it an empty disk.
+    pub(crate) fn lose_disk(&mut self) {
+        let voters = self.disk.snapshot.configuration.voters.clone();
+        self.disk = Disk::of_group(voters);
+        self.has_lost_a_disk = true;
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.node.as_ref().map_or(self.disk.hard_state.term, Node::term)
     }
 
     /// The process ends; everything but the disk is gone.

@@ -15,18 +15,30 @@ pub(crate) struct Filter {
     pub(crate) count: Option<usize>,
 }
 
+/// A message on its way, between the disks that its sender and its receiver had when it was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) envelope: Envelope,
+    /// How many disks the sender had lost.
+    pub(crate) from_losses: u64,
+    /// How many disks the receiver had lost.
+    pub(crate) to_losses: u64,
+}
+
 /// The network.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
-    queue: Vec<Envelope>,
+    queue: Vec<Sent>,
+    /// How many disks each member has lost and come back from, where that is any.
+    losses: BTreeMap<NodeId, u64>,
     /// Links that lose everything, by direction.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Copies kept for later, by name.
-    held: BTreeMap<String, Vec<Envelope>>,
+    held: BTreeMap<String, Vec<Sent>>,
 }
 
 impl Filter {
-    fn matches(&self, envelope: &Envelope) -> bool {
+    fn matches(&self, Sent { envelope, .. }: &Sent) -> bool {
         self.from.is_none_or(|from| envelope.from == NodeId(from))
             && self.to.is_none_or(|to| envelope.to == NodeId(to))
             && self.kind.as_ref().is_none_or(|kind| print::kind(&envelope.message) == kind)
@@ -47,18 +59,28 @@ impl Network {
     }
 
     pub(crate) fn push(&mut self, envelope: Envelope) {
-        self.queue.push(envelope);
+        let (from_losses, to_losses) = (self.losses(envelope.from), self.losses(envelope.to));
+        self.queue.push(Sent { envelope, from_losses, to_losses });
+    }
+
+    pub(crate) fn losses(&self, member: NodeId) -> u64 {
+        self.losses.get(&member).copied().unwrap_or(0)
+    }
+
+    /// The member has lost its disk.
+    pub(crate) fn lose(&mut self, member: NodeId) {
+        *self.losses.entry(member).or_default() += 1;
     }
 
     /// Takes the messages off the queue that the filter means, oldest first.
-    pub(crate) fn take(&mut self, filter: &Filter) -> Vec<Envelope> {
+    pub(crate) fn take(&mut self, filter: &Filter) -> Vec<Sent> {
         let mut left = filter.count.unwrap_or(usize::MAX);
         let mut taken = Vec::new();
-        self.queue.retain(|envelope| {
-            let take = left > 0 && filter.matches(envelope);
+        self.queue.retain(|sent| {
+            let take = left > 0 && filter.matches(sent);
             if take {
                 left -= 1;
-                taken.push(envelope.clone());
+                taken.push(sent.clone());
             }
             !take
         });
@@ -66,7 +88,7 @@ impl Network {
     }
 
     /// Takes any message off the queue, or leaves it there to come again.
-    pub(crate) fn pick(&mut self, place: usize, keep: bool) -> Option<Envelope> {
+    pub(crate) fn pick(&mut self, place: usize, keep: bool) -> Option<Sent> {
         let place = place.checked_rem(self.queue.len())?;
         let picked = self.queue[place].clone();
         if !keep {
@@ -75,13 +97,13 @@ impl Network {
         Some(picked)
     }
 
-    pub(crate) fn take_all(&mut self) -> Vec<Envelope> {
+    pub(crate) fn take_all(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.queue)
     }
 
     /// Keeps copies of the messages meant, which stay on their way.
     pub(crate) fn copy(&mut self, name: &str, filter: &Filter) -> usize {
-        let matching = self.queue.iter().filter(|envelope| filter.matches(envelope));
+        let matching = self.queue.iter().filter(|sent| filter.matches(sent));
         let copies: Vec<_> = matching.take(filter.count.unwrap_or(usize::MAX)).cloned().collect();
         let count = copies.len();
         self.held.entry(name.to_string()).or_default().extend(copies);
@@ -96,7 +118,7 @@ impl Network {
     }
 
     /// What is held under this name, as often as it is asked for.
-    pub(crate) fn held(&self, name: &str) -> Vec<Envelope> {
+    pub(crate) fn held(&self, name: &str) -> Vec<Sent> {
         self.held.get(name).cloned().unwrap_or_default()
     }
 }

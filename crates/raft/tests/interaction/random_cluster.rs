@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use quorate_raft::{Config, HandOut, LogIndex, NodeId, Role};
 
 use crate::cluster::{Cluster, Manual};
+use crate::member::Member;
 
 /// One thing that happens. Numbers stand for whatever is there, modulo how much of it there is.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ enum Step {
     Unreachable(u64, u64),
     Crash(u64),
     Restart(u64),
+    Rejoin(u64),
     Cut(u64, u64),
     Heal,
 }
@@ -49,6 +51,7 @@ fn step(nodes: u64) -> impl Strategy<Value = Step> {
         1 => (id(), id()).prop_map(|(id, peer)| Step::Unreachable(id, peer)),
         2 => id().prop_map(Step::Crash),
         4 => id().prop_map(Step::Restart),
+        1 => id().prop_map(Step::Rejoin),
         1 => (id(), id()).prop_map(|(from, to)| Step::Cut(from, to)),
         1 => Just(Step::Heal),
     ]
@@ -67,16 +70,16 @@ fn take(cluster: &mut Cluster, step: &Step, asked: &mut u64) {
     match *step {
         Step::Deliver(place) | Step::DeliverAndKeep(place) => {
             let keep = matches!(step, Step::DeliverAndKeep(_));
-            if let Some(envelope) = cluster.network.pick(place, keep) {
-                cluster.deliver_one(envelope);
+            if let Some(sent) = cluster.network.pick(place, keep) {
+                cluster.deliver_one(sent);
             }
         }
         Step::Lose(place) => {
             cluster.network.pick(place, false);
         }
         Step::DeliverAll => {
-            for envelope in cluster.network.take_all() {
-                cluster.deliver_one(envelope);
+            for sent in cluster.network.take_all() {
+                cluster.deliver_one(sent);
             }
         }
         Step::Advance(duration_ms) => cluster.advance(duration_ms, false),
@@ -112,9 +115,17 @@ fn take(cluster: &mut Cluster, step: &Step, asked: &mut u64) {
             cluster.compact(NodeId(id), LogIndex(u64::MAX));
         }
         Step::Crash(id) => cluster.crash(NodeId(id)),
-        Step::Persist(..) | Step::Apply(_) => {}
+        Step::Rejoin(id) if may_lose_its_disk(cluster, id) => cluster.rejoin(NodeId(id)),
+        Step::Persist(..) | Step::Apply(_) | Step::Rejoin(_) => {}
         Step::Propose(_) | Step::Read(_) | Step::Compact(_) => {}
     }
+}
+
+/// A minority may, and some of it more than once.
+fn may_lose_its_disk(cluster: &Cluster, id: u64) -> bool {
+    let lost = |(other, member): (&NodeId, &Member)| *other == NodeId(id) || member.has_lost_a_disk;
+    let losses = cluster.members.iter().filter(|&entry| lost(entry)).count();
+    2 * losses < cluster.members.len()
 }
 
 fn heal(cluster: &mut Cluster) {
@@ -199,6 +210,7 @@ fn within(step: &Step, nodes: u64) -> Step {
         Step::Unreachable(node, peer) => Step::Unreachable(id(node), id(peer)),
         Step::Crash(node) => Step::Crash(id(node)),
         Step::Restart(node) => Step::Restart(id(node)),
+        Step::Rejoin(node) => Step::Rejoin(id(node)),
         Step::Cut(from, to) => Step::Cut(id(from), id(to)),
         ref other => other.clone(),
     }

@@ -22,6 +22,8 @@ pub(crate) struct Safety {
     outcomes: BTreeMap<RequestId, ProposalOutcome>,
     /// What each read must see, in the life in which it was asked; `None` once it has ended.
     reads: BTreeMap<(NodeId, u64, ReadId), Option<LogIndex>>,
+    /// The last entry that anybody has known to be committed.
+    committed: LogIndex,
 }
 
 impl Safety {
@@ -57,14 +59,9 @@ impl Safety {
         }
     }
 
-    /// Notes what a read must see: everything that anybody knows to be committed.
-    pub(crate) fn read_asked(
-        &mut self,
-        reader: (NodeId, u64, ReadId),
-        members: &BTreeMap<NodeId, Member>,
-    ) {
-        let committed = members.values().map(|member| member.commit_seen).max();
-        self.reads.insert(reader, committed);
+    /// Notes what a read must see: everything that anybody has known to be committed.
+    pub(crate) fn read_asked(&mut self, reader: (NodeId, u64, ReadId)) {
+        self.reads.insert(reader, Some(self.committed));
     }
 
     /// A read ends once, and sees everything that was committed before it was asked.
@@ -76,9 +73,11 @@ impl Safety {
         }
     }
 
-    /// What is committed is on the disks of a majority.
-    pub(crate) fn check_committed(&self, id: EntryId, members: &BTreeMap<NodeId, Member>) {
-        let disks = members.values().filter(|member| member.disk.has(id)).count();
+    /// What is committed is on the disks of a majority, or was on disks that are lost.
+    pub(crate) fn check_committed(&mut self, id: EntryId, members: &BTreeMap<NodeId, Member>) {
+        self.committed = self.committed.max(id.index);
+        let has = |member: &&Member| member.disk.has(id) || member.has_lost_a_disk;
+        let disks = members.values().filter(has).count();
         assert!(2 * disks > members.len(), "{id} is committed with {disks} disks");
     }
 

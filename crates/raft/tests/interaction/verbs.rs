@@ -175,6 +175,8 @@ pub(crate) enum Verb {
     Restart { node: u64 },
     /// Replaces a member's disk by an empty one.
     Wipe { node: u64 },
+    /// The same, and starts it quarantined: the others are told before they hear it.
+    Rejoin { node: u64 },
 
     /// Delivers the messages that are on their way now.
     Deliver {
@@ -389,11 +391,8 @@ impl Script {
             }
             Verb::Crash { node } => cluster.crash(NodeId(*node)),
             Verb::Restart { node } => cluster.restart(NodeId(*node)),
-            Verb::Wipe { node } => {
-                let snapshot = cluster.member(NodeId(*node)).disk.snapshot.clone();
-                let voters = snapshot.configuration.voters;
-                cluster.member(NodeId(*node)).disk = crate::member::Disk::of_group(voters);
-            }
+            Verb::Wipe { node } => cluster.member(NodeId(*node)).lose_disk(),
+            Verb::Rejoin { node } => cluster.rejoin(NodeId(*node)),
             other => self.run_network(other)?,
         }
         Ok(())
