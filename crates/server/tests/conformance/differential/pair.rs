@@ -151,24 +151,30 @@ impl Pair {
     /// `compactions`, with nothing before that revision.
     pub(super) async fn clean(&mut self, compactions: bool) {
         let clean = async {
-            let etcd = empty(&mut self.etcd_client).await?;
-            let quorate = empty(&mut self.members[0]).await?;
+            let of_etcd = |error| ("etcd", error);
+            let of_quorate = |error| ("quorate", error);
+            let etcd = empty(&mut self.etcd_client).await.map_err(of_etcd)?;
+            let quorate = empty(&mut self.members[0]).await.map_err(of_quorate)?;
+            let mut now = etcd;
             if etcd != quorate {
                 // One put and one delete at least, so that both can arrive at the same number.
-                let common = etcd.max(quorate) + 2;
-                advance(&mut self.etcd_client, etcd, common).await?;
-                advance(&mut self.members[0], quorate, common).await?;
+                now = etcd.max(quorate) + 2;
+                advance(&mut self.etcd_client, etcd, now).await.map_err(of_etcd)?;
+                advance(&mut self.members[0], quorate, now).await.map_err(of_quorate)?;
             }
-            let now = etcd.max(quorate) + if etcd == quorate { 0 } else { 2 };
-            if compactions && self.anchors.compacted < now {
+            // The ways to a common revision differ, so nobody may look back at them.
+            let forget = compactions || etcd != quorate;
+            if forget && self.anchors.compacted < now {
                 let compaction = wire::CompactionRequest { revision: now, physical: false };
-                self.etcd_client.compact(compaction).await?;
-                self.members[0].compact(compaction).await?;
+                self.etcd_client.compact(compaction).await.map_err(of_etcd)?;
+                self.members[0].compact(compaction).await.map_err(of_quorate)?;
                 self.anchors.compacted = now;
             }
-            Ok::<_, Status>(now)
+            Ok(now)
         };
-        let now = clean.await.unwrap_or_else(|error| panic!("cannot begin anew: {error}"));
+        let now = clean.await.unwrap_or_else(|(who, error)| {
+            panic!("{who} cannot begin anew: {error}; did it survive the calls before?")
+        });
         self.caught_up.fill(false);
         self.caught_up[0] = true;
         self.anchors = Anchors { begin: now, now, ..self.anchors };
