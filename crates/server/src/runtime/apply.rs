@@ -129,16 +129,18 @@ impl<M: HostedMachine> Applier<'_, M> {
     }
 
     fn job_done(&mut self, JobDone { generation, flushed }: JobDone) {
-        // The state that it wrote to counts no longer.
-        if generation != self.generation {
-            return;
-        }
+        // A state that was replaced meanwhile is told nothing, but the replica waits for the end of
+        // every flush that it asked for.
+        let is_its_own = generation == self.generation;
         match flushed {
             Some(index) => {
-                self.machine.flushed();
+                if is_its_own {
+                    self.machine.flushed();
+                }
                 self.shared.inputs.push(Input::Event(Event::Flushed(index)));
             }
-            None => self.machine.job_done(),
+            None if is_its_own => self.machine.job_done(),
+            None => {}
         }
         self.background = true;
     }
