@@ -13,8 +13,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_disk::{Disk, DiskError, File, Lock, OpenOptions};
 use quorate_kv::Revision;
@@ -31,6 +31,8 @@ const CHECKPOINT_NEW_SUFFIX: &str = ".index.new";
 pub(crate) struct Directory {
     pub(crate) disk: Arc<dyn Disk>,
     root: PathBuf,
+    /// The state in use.
+    current: Mutex<Option<StateName>>,
     /// Set while somebody writes the incoming file.
     incoming: AtomicBool,
     _lock: Box<dyn Lock>,
@@ -83,8 +85,18 @@ impl Directory {
             disk.remove(&root.join(name))?;
         }
         let incoming = AtomicBool::new(false);
-        let directory = Self { disk, root: root.into(), incoming, _lock: lock };
+        let current = Mutex::new(None);
+        let directory = Self { disk, root: root.into(), current, incoming, _lock: lock };
         Ok((Arc::new(directory), listing))
+    }
+
+    /// Notes which state is in use.
+    pub(crate) fn set_current(&self, state: StateName) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
+    fn is_current(&self, state: StateName) -> bool {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) == Some(state)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -160,7 +172,8 @@ impl Incoming {
     /// Makes the file, which must be whole and synced, a state.
     pub(crate) fn publish(mut self, state: StateName) -> Result<(), StoreError> {
         let file = self.directory.records(state);
-        if self.directory.disk.exists(&file)? {
+        // One that was staged before and never installed is as good, and not in use: it goes.
+        if self.directory.is_current(state) {
             return Err(StoreError::SnapshotExists { file });
         }
         // From here on it is for a start to say whether it counts: if the rename fails, nobody

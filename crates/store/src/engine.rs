@@ -61,8 +61,9 @@ pub(crate) struct Tables<'t> {
 
 /// The rows as of one commit. Later ones do not show, and are not held up.
 pub(crate) struct View {
-    engine: Arc<Engine>,
+    // First, for it is to end before the engine does.
     transaction: redb::ReadTransaction,
+    engine: Arc<Engine>,
 }
 
 /// A failure on its way out of the engine.
@@ -289,6 +290,14 @@ impl View {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// A system row.
+    pub(crate) fn system_row(&self, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.engine.guarded(|| {
+            let table = self.transaction.open_table(SYSTEM)?;
+            Ok(table.get(number)?.map(|row| row.value().to_vec()))
         })
     }
 

@@ -172,8 +172,8 @@ pub enum StoreError {
         /// The file.
         file: PathBuf,
     },
-    /// There is a state of the same entry already.
-    #[error("{} exists already", file.display())]
+    /// The snapshot is what the state in use began with.
+    #[error("{} is in use already", file.display())]
     SnapshotExists {
         /// The file.
         file: PathBuf,

@@ -160,7 +160,7 @@ mod tests {
             stored.apply(&Command::Put(put)).unwrap();
             let index = u64::from(index);
             let position = Position { index, ..Position::default() };
-            let mut jobs = vec![stored.take_flush(position, Vec::new())];
+            let mut jobs = vec![stored.take_flush(position, vec![(1, vec![1]), (2, vec![2])])];
             while let Some(job) = jobs.pop() {
                 stored.done(job.run().unwrap());
                 if index <= 10 {
@@ -178,6 +178,18 @@ mod tests {
         let key = key_of(RecordId::first_of(Revision(main)));
         let lost = engine.commit(Commit::Quick, |tables| tables.remove(&key)).unwrap();
         assert!(lost.is_some());
+    }
+
+    #[test]
+    fn a_system_row_that_has_gone_missing_is_noticed() {
+        let disk = MemoryDisk::new(1);
+        stored(&disk);
+        let path = Path::new(RECORDS);
+        let file = disk.open(path, OpenOptions::ReadWrite).unwrap();
+        let engine = Engine::open(file, path, 1 << 20, false).unwrap();
+        engine.commit(Commit::Quick, |tables| tables.remove_system(1)).unwrap();
+        drop(engine);
+        assert!(matches!(open(&disk), Err(StoreError::Corrupt { damage: Damage::Count, .. })));
     }
 
     #[test]

@@ -65,14 +65,14 @@ pub(crate) fn choose(
 }
 
 fn open(
-    directory: &Directory,
+    directory: &Arc<Directory>,
     name: StateName,
     identity: Identity,
     cache_bytes: usize,
 ) -> Result<Candidate, StoreError> {
     let path = directory.records(name);
     let file = directory.disk.open(&path, OpenOptions::ReadWrite)?;
-    let store = Store::open(Engine::open(file, &path, cache_bytes, false)?, identity)?;
+    let store = Store::open(directory, Engine::open(file, &path, cache_bytes, false)?, identity)?;
     let position = store.position();
     Ok(Candidate { name, store, position })
 }

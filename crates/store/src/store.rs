@@ -13,6 +13,7 @@ use quorate_kv::{
 };
 
 use crate::codec::{CHECKSUM_BYTES, seal, unsealed, verified};
+use crate::directory::Directory;
 use crate::engine::{Commit, Engine, Fault, View};
 use crate::error::{Damage, Part, StoreError};
 use crate::position::{Identity, POSITION_ROW, Position, PositionRow, SystemSum};
@@ -27,6 +28,8 @@ use crate::tally::Tally;
 /// - After a failed write nothing is written.
 pub struct Store {
     engine: Arc<Engine>,
+    /// Nobody else is to open the file as long as somebody here may write to it.
+    _directory: Arc<Directory>,
     /// What the last batch has left. Held for moments, so that nobody waits for a batch here.
     written: Mutex<Arc<Written>>,
     /// Held while a batch is written: they come one at a time.
@@ -74,11 +77,12 @@ impl Batch {
 impl Store {
     /// A store on an engine that has none yet. It is one once `write_first` was called.
     pub(crate) fn prepare(
+        directory: &Arc<Directory>,
         engine: Arc<Engine>,
         row: PositionRow,
         system: BTreeMap<u64, Vec<u8>>,
     ) -> Arc<Self> {
-        Arc::new(Self::with(engine, Written { row, system }))
+        Arc::new(Self::with(directory, engine, Written { row, system }))
     }
 
     /// Writes the position and the system rows that the store was prepared with: from here on the
@@ -94,7 +98,11 @@ impl Store {
     }
 
     /// The store on an engine, if it is whose it should be.
-    pub(crate) fn open(engine: Arc<Engine>, identity: Identity) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn open(
+        directory: &Arc<Directory>,
+        engine: Arc<Engine>,
+        identity: Identity,
+    ) -> Result<Arc<Self>, StoreError> {
         let written = Written::read(&engine.view()?)?;
         let (file, found) = (engine.file().to_path_buf(), written.row.identity);
         if found.cluster != identity.cluster {
@@ -105,7 +113,7 @@ impl Store {
             let (expected, found) = (identity.member, found.member);
             return Err(StoreError::ForeignMember { file, expected, found });
         }
-        Ok(Arc::new(Self::with(engine, written)))
+        Ok(Arc::new(Self::with(directory, engine, written)))
     }
 
     /// How far the store is.
@@ -166,8 +174,9 @@ impl Store {
         Arc::clone(&lock(&self.written))
     }
 
-    fn with(engine: Arc<Engine>, written: Written) -> Self {
-        Self { engine, written: Mutex::new(Arc::new(written)), writing: Mutex::new(()) }
+    fn with(directory: &Arc<Directory>, engine: Arc<Engine>, written: Written) -> Self {
+        let _directory = Arc::clone(directory);
+        Self { engine, _directory, written: Mutex::new(Arc::new(written)), writing: Mutex::new(()) }
     }
 
     /// Writes a batch. It is durable when this returns. Answers the bytes of its records.
@@ -235,7 +244,7 @@ impl Store {
         count_max: usize,
     ) -> Result<Vec<(RecordId, KvEvent)>, StoreError> {
         let view = self.view()?;
-        let state = Written::read(&view)?.row.state;
+        let state = PositionRow::read(&view)?.state;
         let mut sequence = Sequence::new(&state, from, through);
         let mut records = Vec::new();
         if count_max == 0 {
@@ -287,14 +296,24 @@ impl History for Store {
     }
 }
 
+impl PositionRow {
+    /// The position in a view.
+    fn read(view: &View) -> Result<Self, StoreError> {
+        Self::found(view.engine(), view.system_row(POSITION_ROW)?)
+    }
+
+    fn found(engine: &Engine, row: Option<Vec<u8>>) -> Result<Self, StoreError> {
+        let row = row.ok_or_else(|| engine.corrupt(Part::Position, Damage::Missing))?;
+        Self::decode(engine.file(), &row)
+    }
+}
+
 impl Written {
     /// What a view holds, verified.
     pub(crate) fn read(view: &View) -> Result<Self, StoreError> {
         let engine = view.engine();
         let mut system: BTreeMap<u64, Vec<u8>> = view.system()?.into_iter().collect();
-        let position = system.remove(&POSITION_ROW);
-        let position = position.ok_or_else(|| engine.corrupt(Part::Position, Damage::Missing))?;
-        let row = PositionRow::decode(engine.file(), &position)?;
+        let row = PositionRow::found(engine, system.remove(&POSITION_ROW))?;
         for (number, row) in &system {
             verified(&number.to_le_bytes(), row)
                 .map_err(|damage| engine.corrupt(Part::System(*number), damage))?;

@@ -134,6 +134,7 @@ impl StoredKv {
         let checkpoints = listing.checkpoints.iter().filter(|(state, _)| *state == name);
         let checkpoints: Vec<Revision> = checkpoints.map(|(_, revision)| *revision).collect();
         let loaded = load(&home.directory, name, &store, &checkpoints, kv_config)?;
+        home.directory.set_current(name);
         // Only now that one was read whole are the others of no use.
         for other in listing.states.iter().filter(|other| **other != name) {
             home.directory.remove_state(*other)?;
@@ -185,7 +186,8 @@ impl StoredKv {
 
     /// Takes what has changed since the last flush, to be made durable together with the place in
     /// the log that it reaches, and with rows of the host's: each takes the place of the one of its
-    /// number, which is not 0, and an empty one removes it.
+    /// number, which is not 0, and an empty one removes it. There should be few of them, and small:
+    /// all of them are gone over with each flush.
     ///
     /// # Panics
     /// If a flush is under way, if the position is before the last one, if a row has number 0.
@@ -350,7 +352,7 @@ impl Home {
             system: SystemSum::default(),
             marks: Default::default(),
         };
-        let store = Store::prepare(engine, row, Default::default());
+        let store = Store::prepare(&self.directory, engine, row, Default::default());
         store.write_first()?;
         incoming.publish(name)?;
         Ok((name, store))
@@ -386,6 +388,7 @@ impl StagedKv {
     /// state must not be asked of the new one; what such a read has found already can be finished.
     pub fn install(self, stored: &mut StoredKv) -> StoreJob {
         let Self { directory, name, store, kv } = self;
+        directory.set_current(name);
         stored.checkpoint = None;
         stored.writing = None;
         stored.flushing = None;

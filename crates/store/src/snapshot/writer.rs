@@ -174,7 +174,7 @@ impl SnapshotWriter {
             system: SystemSum::of(&system),
             marks: Default::default(),
         };
-        let store = Store::prepare(Arc::clone(&engine), row, system);
+        let store = Store::prepare(&self.directory, Arc::clone(&engine), row, system);
         let loader = Loader::new(self.kv_config, announcement.state, history(&store), None)
             .map_err(|source| StoreError::Index { file: path, source })?;
         Ok(UnderWay {

@@ -62,7 +62,7 @@ fn a_crash_leaves_the_last_flush_or_the_one_under_way() {
     let model = Model::new(&log);
     let (trace, durable, checkpoints) = recorded(&log);
     assert!(checkpoints >= 2, "only {checkpoints} checkpoints");
-    for at in (0..=trace.len()).step_by(11) {
+    for at in (0..=trace.len()).step_by(19) {
         check(&trace, &log, &model, &durable, (at, at as u64));
     }
 }
@@ -85,7 +85,7 @@ fn a_failed_write_ends_the_member_and_loses_nothing() {
     let log = log(9, 40);
     let model = Model::new(&log);
     let last = log.len() as u64;
-    for after in (0..120).step_by(5) {
+    for after in (0..120).step_by(11) {
         for sync in [false, true] {
             let disk = MemoryDisk::new(after);
             let mut member = Member::start(&disk, 0, last).unwrap();

@@ -21,10 +21,12 @@ fn a_directory_is_one_process_s() {
     let disk = MemoryDisk::new(1);
     let member = Member::start(&disk, 0, 0).unwrap();
     assert!(matches!(open(&disk, 0, 0), Err(StoreError::InUse { .. })));
-    let home = member.stored.home().clone();
+    let (home, store) = (member.stored.home().clone(), member.stored.store().clone());
     drop(member);
     assert!(matches!(open(&disk, 0, 0), Err(StoreError::InUse { .. })), "a receiver still has it");
     drop(home);
+    assert!(matches!(open(&disk, 0, 0), Err(StoreError::InUse { .. })), "a job still has it");
+    drop(store);
     open(&disk, 0, 0).unwrap();
 }
 

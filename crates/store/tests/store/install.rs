@@ -233,3 +233,45 @@ fn an_old_state_does_not_fit_a_log_that_was_cut() {
     ));
     open(&disk, OLD, OLD).unwrap();
 }
+
+#[test]
+fn of_two_states_that_fit_the_further_one_counts_and_the_other_goes() {
+    let log = log(28, 30);
+    let last = log.len() as u64;
+    let disk = MemoryDisk::new(10);
+    let member = receiver(&disk, &log);
+    let mut writer = member.stored.home().receive().unwrap();
+    for chunk in chunks(sender(&log).stored.snapshot().unwrap()) {
+        writer.write(&chunk.bytes).unwrap();
+    }
+    drop(writer.finish().unwrap());
+    drop(member);
+    let states = || names(&disk).iter().filter(|name| name.ends_with(".records")).count();
+    assert_eq!(states(), 2);
+    let member = Member::start(&disk, 0, last).unwrap();
+    assert_eq!((member.applied, states()), (last, 1));
+    member.check(&Model::new(&log));
+}
+
+#[test]
+fn a_snapshot_that_was_staged_and_given_up_can_be_received_again() {
+    let log = log(29, 30);
+    let last = log.len() as u64;
+    let whole = chunks(sender(&log).stored.snapshot().unwrap());
+    let disk = MemoryDisk::new(11);
+    let mut member = receiver(&disk, &log);
+    let receive = |member: &Member| {
+        let mut writer = member.stored.home().receive().unwrap();
+        whole.iter().for_each(|chunk| writer.write(&chunk.bytes).unwrap());
+        writer.finish()
+    };
+    drop(receive(&member).unwrap());
+    let staged = receive(&member).unwrap();
+    member.install(staged, last);
+    while member.run_job().unwrap() {}
+    member.check(&Model::new(&log));
+    assert!(matches!(receive(&member), Err(StoreError::SnapshotExists { .. })));
+    member.settle().unwrap();
+    drop(member);
+    Member::start(&disk, last, last).unwrap().check(&Model::new(&log));
+}
