@@ -113,7 +113,10 @@ impl Node {
         self.give_up_overdue_snapshots();
         match self.config.replication {
             Replication::Immediate => self.broadcast_heartbeat(),
-            Replication::OnHeartbeat => self.broadcast_append_as_heartbeat(),
+            Replication::OnHeartbeat => {
+                self.broadcast_append_as_heartbeat();
+                self.repeat_read_round();
+            }
         }
         let due = self.now.after(self.config.heartbeat_interval_ms);
         if let RoleState::Leader(leader) = &mut self.role {
@@ -354,6 +357,17 @@ impl Node {
             && leader.reads.is_gathering()
         {
             leader.reads.begin_round(leader.heartbeat_sequence + 1, commit);
+            self.broadcast_heartbeat();
+        }
+    }
+
+    /// What a round of heartbeats was lost to, the next one makes good. Where appends are the only
+    /// regular heartbeats, that one is sent for the reads' sake: they would otherwise wait, and keep
+    /// the place of others, until somebody asks for another.
+    fn repeat_read_round(&mut self) {
+        if let RoleState::Leader(leader) = &self.role
+            && leader.reads.is_waiting()
+        {
             self.broadcast_heartbeat();
         }
     }

@@ -47,6 +47,11 @@ impl LeaderReads {
         !self.gathering.is_empty()
     }
 
+    /// Whether a round is still to be confirmed.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.rounds.is_empty()
+    }
+
     /// Everything gathered so far is confirmed by heartbeat `sequence`, and may be served at
     /// `index`.
     pub(crate) fn begin_round(&mut self, sequence: u64, index: LogIndex) {

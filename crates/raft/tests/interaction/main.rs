@@ -86,6 +86,11 @@ fn restart() {
 }
 
 #[test]
+fn quarantine() {
+    run_scripts("quarantine");
+}
+
+#[test]
 fn plain() {
     run_scripts("plain");
 }

@@ -249,6 +249,15 @@ pub(crate) enum Verb {
         #[arg(key, optional)]
         commit: u64,
     },
+    /// Delivers a VoteRequest that nobody sent.
+    ForgeVote {
+        from: u64,
+        to: u64,
+        #[arg(key)]
+        term: u64,
+        #[arg(key)]
+        last: Id,
+    },
     /// Delivers a Heartbeat that nobody sent.
     ForgeHeartbeat {
         from: u64,
@@ -436,6 +445,10 @@ impl Script {
                 let entries = parse_entries(entries.as_deref().unwrap_or_default())?;
                 let (previous, commit) = (previous.0, LogIndex(*commit));
                 let message = Message::AppendRequest { sequence: 1, previous, entries, commit };
+                forge(cluster, *from, *to, *term, message);
+            }
+            Verb::ForgeVote { from, to, term, last } => {
+                let message = Message::VoteRequest { last: last.0, transfer: false };
                 forge(cluster, *from, *to, *term, message);
             }
             Verb::ForgeHeartbeat { from, to, term, commit } => {
