@@ -295,8 +295,9 @@ fn draw_raft(rng: &mut Rng) -> Config {
 
 fn draw_storage(rng: &mut Rng) -> StorageOptions {
     let flush = FlushConfig {
-        flush_bytes: rng.pick(&[1, 2048, 1 << 14, 16 << 20]),
-        flush_interval_ms: rng.pick(&[200, 1000, 5000]),
+        // A flush is what costs most here, so few seeds have very many.
+        flush_bytes: rng.pick(&[1, 4096, 4096, 1 << 14, 1 << 14, 1 << 14, 16 << 20]),
+        flush_interval_ms: rng.pick(&[300, 2000, 5000]),
         backlog_bytes_max: rng.pick(&[4096, 1 << 15, 128 << 20]),
         log_retained_bytes: rng.pick(&[0, 0, 2048, 1 << 14, 64 << 20]),
         // Less could be outrun by what a follower applies while it takes a snapshot in.
@@ -310,9 +311,9 @@ fn draw_storage(rng: &mut Rng) -> StorageOptions {
         ring_bytes_max: rng.pick(&[0, 2048, 1 << 20]),
         cached_bytes_max: rng.pick(&[0, 2048, 1 << 20]),
         page_cache_bytes: rng.pick(&[0, 1 << 14, 1 << 20]),
-        checkpoint_bytes_min: rng.pick(&[1, 4096, 1 << 15]),
+        checkpoint_bytes_min: rng.pick(&[512, 4096, 1 << 15]),
         checkpoint_percent: rng.pick(&[0, 50, 100]),
-        forgotten_records_max: rng.pick(&[5, 100_000]),
+        forgotten_records_max: rng.pick(&[20, 100_000]),
         chunk_bytes: rng.pick(&[1, 1000, 1 << 18]),
         slice_records: rng.pick(&[1, 3, 256]),
     }
