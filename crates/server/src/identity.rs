@@ -6,12 +6,55 @@ use std::fmt;
 use quorate_raft::NodeId;
 use sha1::{Digest, Sha1};
 
+use crate::random::random_u64;
+
 /// Names a cluster: derived from its first members, never changed after. Prints as etcd prints it,
 /// in lower-case hexadecimal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u64);
 
 impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// One life of a member's disk: drawn when its data directory is made, kept in every file of its log
+/// and said to every peer. A member that comes back with another one has lost what it knew.
+///
+/// Whether it knows that itself shows in the number, so that it can neither be lost nor forgotten:
+/// one that was made for a member which had lost its data begins with a mark that no other has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// "QRB", and forty bits of chance.
+    const REBORN: u64 = 0x51_52_42;
+    const CHANCE_BITS: u32 = 40;
+
+    /// Of a member that begins with its cluster.
+    pub fn fresh() -> Self {
+        loop {
+            let drawn = Self(random_u64());
+            if !drawn.is_reborn() {
+                return drawn;
+            }
+        }
+    }
+
+    /// Of a member that comes back under its old name with nothing.
+    pub fn reborn() -> Self {
+        Self(Self::REBORN << Self::CHANCE_BITS | random_u64() >> (u64::BITS - Self::CHANCE_BITS))
+    }
+
+    /// Whether it is that of a member which has lost its data, and must therefore take no part in
+    /// elections: it may have voted, and has forgotten.
+    pub fn is_reborn(self) -> bool {
+        self.0 >> Self::CHANCE_BITS == Self::REBORN
+    }
+}
+
+impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.0)
     }
@@ -78,6 +121,15 @@ mod tests {
             ["fd422379fda50e48", "8211f1d0f64f3269", "91bc3c398fb3c146"]
         );
         assert_eq!(cluster_id(&members).to_string(), "ef37ad9dc622a7c4");
+    }
+
+    #[test]
+    fn an_incarnation_says_whether_it_is_that_of_a_member_which_lost_its_data() {
+        assert!(Incarnation::reborn().is_reborn());
+        assert_ne!(Incarnation::reborn(), Incarnation::reborn());
+        assert!(!Incarnation::fresh().is_reborn());
+        assert!(Incarnation(0x5152_4200_0000_0001).is_reborn());
+        assert!(!Incarnation(0x5152_4300_0000_0001).is_reborn());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! and answers in the words that etcd's clients expect.
 //!
 //! ```text
-//!   cli ----> member ----> api ----> runtime ----> replica, wal, kv
+//!   cli ----> member ----> api ----> runtime ----> replica, wal, kv, store
 //!    |          |           |           |
 //!    |          +--> config +--> proto  +--> transport ----> the other members
 //!    +-----> dev, raft_node, client
@@ -12,16 +12,15 @@
 //! - [`cli`] parses a command and answers with an exit status; [`config`] checks what a member is
 //!   asked for; [`member`] puts one together and runs it.
 //! - [`runtime`] owns the threads. Its [`runtime::Handle`] is all that an API sees of a member.
-//! - [`transport`] moves messages between members. It and [`api`] are where generated protobuf
+//! - [`transport`] moves messages and snapshots between members. It and [`api`] are where generated protobuf
 //!   types end.
 //! - `dev` runs a cluster of processes; `raft_node` runs a node of the small teaching API;
 //!   [`client`] is the other side of the wire.
 //!
 //! # Caveats
 //!
-//! - No TLS, no HTTP API, no snapshots between members, no membership changes yet: each is refused
-//!   by name where it is asked for.
-//! - The state machine lives in memory and is rebuilt from the log at each start.
+//! - No TLS, no HTTP API, no membership changes yet: each is refused by name where it is asked for.
+//! - A member that lost its data comes back without a vote, for good.
 
 pub mod api;
 pub mod cli;

@@ -15,7 +15,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::api::raft_node::{RaftNodeLimits, RaftNodeMachine, RaftNodeTransport, routes};
 use crate::config::Url;
-use crate::identity::cluster_id;
+use crate::identity::{Incarnation, cluster_id};
 use crate::member::{DataDirectory, StartError, stop_requested, survive_file_size_limit};
 use crate::random::random_u64;
 use crate::runtime::{
@@ -77,7 +77,8 @@ fn start_node(options: &RaftNodeOptions) -> Result<Node, StartError> {
         return Ok(start_on(options, recovered, log.clone(), log)?);
     };
     let identity = (cluster_id(&ids).0, node_id(options.node).0);
-    let data = DataDirectory::open_or_create(directory, identity, configuration, true)?;
+    let data =
+        DataDirectory::open_or_create(directory, identity, configuration, Incarnation::fresh())?;
     let reader = data.log.reader();
     Ok(start_on(options, data.recovered, data.log, reader)?)
 }

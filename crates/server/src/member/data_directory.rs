@@ -21,8 +21,8 @@ use quorate_wal::{self as wal, Wal, WalConfig, WalError};
 use thiserror::Error;
 
 use crate::config::{InitialState, ServerConfig};
+use crate::identity::Incarnation;
 use crate::machine::{KvMachine, MachineConfig};
-use crate::random::random_u64;
 use crate::runtime::MachineError;
 
 const LOG_DIRECTORY: &str = "log";
@@ -36,8 +36,8 @@ pub struct DataDirectory {
     pub log: Wal,
     /// What was found in it, and beside it.
     pub recovered: Recovered,
-    /// Drawn when the directory was made.
-    pub incarnation: u64,
+    /// Which life of the member's disk this is.
+    pub incarnation: Incarnation,
 }
 
 /// Why a directory was refused. Nothing in it was changed.
@@ -53,13 +53,23 @@ pub enum DataDirectoryError {
         /// The directory.
         directory: PathBuf,
     },
-    /// The member has no data, and the cluster that it shall join runs already.
+    /// The member has no data, and nobody has who could give it some.
     #[error(
-        "{} holds no data of this member, and joining a running cluster (--initial-cluster-state \
-         existing) is not supported yet: name its data directory, or begin a new cluster",
+        "{} holds no data of this member, and it has no others to get any from \
+         (--initial-cluster-state existing): name its data directory, or begin a new cluster",
         directory.display()
     )]
-    Join {
+    Alone {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The log is gone and the store is not. A new log would not lead to that store.
+    #[error(
+        "data directory: {} has a store and no log: log and store must be of one copy; put the log \
+         back, or start with an empty directory and --initial-cluster-state existing",
+        directory.display()
+    )]
+    LogMissing {
         /// The directory.
         directory: PathBuf,
     },
@@ -113,16 +123,23 @@ impl DataDirectory {
             members,
             ..Configuration::default()
         };
-        let may_begin = config.initial_state == InitialState::New;
-        Self::open_or_create(
-            &config.data_directory,
-            (config.cluster.0, config.member.0),
-            configuration,
-            may_begin,
-        )
+        let directory = &config.data_directory;
+        let incarnation = match config.initial_state {
+            InitialState::New => Incarnation::fresh(),
+            InitialState::Existing if config.members.len() > 1 => Incarnation::reborn(),
+            InitialState::Existing if Wal::exists(&RealDisk, &directory.join(LOG_DIRECTORY))? => {
+                Incarnation::fresh()
+            }
+            InitialState::Existing => {
+                return Err(DataDirectoryError::Alone { directory: directory.clone() });
+            }
+        };
+        let identity = (config.cluster.0, config.member.0);
+        Self::open_or_create(directory, identity, configuration, incarnation)
     }
 
-    /// Continues the log of this (cluster, member), or begins it with this configuration.
+    /// Continues the log of this (cluster, member), or begins it with this configuration and as
+    /// this life of its disk.
     ///
     /// # Errors
     /// Why the directory is refused.
@@ -130,7 +147,7 @@ impl DataDirectory {
         directory: &Path,
         (cluster, member): (u64, u64),
         configuration: Configuration,
-        may_begin: bool,
+        incarnation: Incarnation,
     ) -> Result<Self, DataDirectoryError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         for name in ETCD_DIRECTORIES {
@@ -142,15 +159,14 @@ impl DataDirectory {
         if Wal::exists(&*disk, &log_directory)? {
             let (log, recovered) =
                 Wal::open(disk, &log_directory, cluster, member, WalConfig::default())?;
-            let incarnation = log.identity().incarnation;
+            let incarnation = Incarnation(log.identity().incarnation);
             return Ok(Self { log, recovered, incarnation });
         }
-        if !may_begin {
-            return Err(DataDirectoryError::Join { directory: directory.to_owned() });
+        if disk.exists(&directory.join(STORE_DIRECTORY))? {
+            return Err(DataDirectoryError::LogMissing { directory: directory.to_owned() });
         }
         disk.create_directory(&log_directory)?;
-        let incarnation = random_u64();
-        let identity = wal::Identity { cluster, member, incarnation };
+        let identity = wal::Identity { cluster, member, incarnation: incarnation.0 };
         let snapshot = SnapshotMeta { configuration, ..SnapshotMeta::default() };
         let log = Wal::create(disk, &log_directory, identity, &snapshot, WalConfig::default())?;
         let recovered = Recovered { snapshot, ..Recovered::default() };

@@ -106,12 +106,18 @@ fn start_member(
     mut data: DataDirectory,
     listeners: Vec<TcpListener>,
 ) -> Result<Running<KvMachine>, StartError> {
+    if data.incarnation.is_reborn() {
+        tracing::warn!(
+            "this member lost its data once: it holds data and serves, and takes no part in elections"
+        );
+    }
     let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
     let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
     let raft = Config {
         election_timeout: ElectionTimeout::Randomized(config.election_timeout_ms),
         heartbeat_interval_ms: config.heartbeat_interval_ms,
         pre_vote: config.pre_vote,
+        quarantined: data.incarnation.is_reborn(),
         proposal_timeout_ms: request_timeout_ms,
         read_timeout_ms: request_timeout_ms,
         command_bytes_max: config.request_bytes_max.saturating_add(COMMAND_OVERHEAD_BYTES),

@@ -220,6 +220,12 @@ impl<M: HostedMachine> Handle<M> {
         self.tell(Event::PeerUnreachable(peer));
     }
 
+    /// Tells the member that this peer has lost its data and is back. Never dropped: everything that
+    /// the peer says from now on is to be understood in that light.
+    pub fn peer_reborn(&self, peer: NodeId) {
+        self.shared.inputs.push(Input::Event(Event::PeerReborn(peer)));
+    }
+
     /// Tells the member that a snapshot to this peer gets on.
     pub fn peer_snapshot_advanced(&self, to: NodeId) {
         self.tell(Event::SnapshotAdvanced(to));

@@ -19,6 +19,8 @@ use bytes::{Buf, BufMut};
 use quorate_raft::NodeId;
 use thiserror::Error;
 
+use crate::identity::Incarnation;
+
 /// What a connection between members begins with, in both directions.
 pub(super) const MAGIC: [u8; 8] = *b"QUORPEER";
 /// The version of everything that follows the magic.
@@ -48,8 +50,8 @@ pub(super) struct Hello {
     pub(super) cluster: u64,
     /// Itself.
     pub(super) sender: NodeId,
-    /// The number drawn when its data directory was made.
-    pub(super) incarnation: u64,
+    /// Which life of its disk this is.
+    pub(super) incarnation: Incarnation,
     /// Whom it takes the other side for.
     pub(super) receiver: NodeId,
 }
@@ -82,6 +84,12 @@ pub(super) enum Refusal {
         /// What the refusing side speaks.
         theirs: u64,
     },
+    /// Too many have lost their data: nobody may be left who knows what they had promised.
+    #[error(
+        "it knows as many members that lost their data as a minority: the data of another can only \
+         be put back"
+    )]
+    TooManyReborn,
     /// The sender speaks an earlier protocol.
     #[error("it speaks peer protocol {theirs}, and we speak {VERSION}: upgrade this member")]
     OlderVersion {
@@ -91,7 +99,8 @@ pub(super) enum Refusal {
     /// The sender's data directory is not the one that it had.
     #[error(
         "it knew this member with another data directory ({theirs:x}): one that lost its data may \
-         have voted and must not return under the same identity"
+         have voted and forgotten it; put the data back, or start it with an empty data directory \
+         and --initial-cluster-state existing"
     )]
     OtherIncarnation {
         /// The incarnation that the refusing side has heard before.
@@ -130,7 +139,7 @@ impl Hello {
         });
         to.put_u64_le(self.cluster);
         to.put_u64_le(self.sender.0);
-        to.put_u64_le(self.incarnation);
+        to.put_u64_le(self.incarnation.0);
         to.put_u64_le(self.receiver.0);
         seal(&mut bytes);
         bytes
@@ -149,7 +158,7 @@ impl Hello {
             },
             cluster: from.get_u64_le(),
             sender: NodeId(from.get_u64_le()),
-            incarnation: from.get_u64_le(),
+            incarnation: Incarnation(from.get_u64_le()),
             receiver: NodeId(from.get_u64_le()),
         })
     }
@@ -165,6 +174,7 @@ pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] 
         Err(Refusal::NewerVersion { theirs }) => (4, theirs),
         Err(Refusal::OtherIncarnation { theirs }) => (5, theirs),
         Err(Refusal::OlderVersion { theirs }) => (6, theirs),
+        Err(Refusal::TooManyReborn) => (7, 0),
     };
     let mut bytes = [0; ANSWER_BYTES];
     let mut to = &mut bytes[..];
@@ -193,6 +203,7 @@ pub(super) fn decode_answer(
         4 => Refusal::NewerVersion { theirs },
         5 => Refusal::OtherIncarnation { theirs },
         6 => Refusal::OlderVersion { theirs },
+        7 => Refusal::TooManyReborn,
         unknown => return Err(HandshakeError::UnknownVerdict(unknown)),
     }))
 }
@@ -225,7 +236,7 @@ mod tests {
         purpose: Purpose::Snapshot,
         cluster: 0x0102_0304_0506_0708,
         sender: NodeId(0xA1),
-        incarnation: 0xB2,
+        incarnation: Incarnation(0xB2),
         receiver: NodeId(0xC3),
     };
 
@@ -254,6 +265,7 @@ mod tests {
             Err(Refusal::NewerVersion { theirs: 4 }),
             Err(Refusal::OtherIncarnation { theirs: 5 }),
             Err(Refusal::OlderVersion { theirs: 6 }),
+            Err(Refusal::TooManyReborn),
         ];
         for verdict in verdicts {
             assert_eq!(decode_answer(&encode_answer(verdict)), Ok(verdict));

@@ -21,6 +21,7 @@ use super::handshake::{
 };
 use super::snapshot::SnapshotReceiver;
 use super::{Inbox, PeerIdentity, TransportConfig};
+use crate::identity::Incarnation;
 
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -42,7 +43,7 @@ pub(super) struct Inbound {
 #[derive(Default)]
 struct Senders {
     /// Under which incarnation each peer was heard first.
-    incarnations: BTreeMap<NodeId, u64>,
+    incarnations: BTreeMap<NodeId, Incarnation>,
     /// The connection of each peer; a new one ends the old one, which its owner has given up.
     connected: BTreeMap<NodeId, AbortHandle>,
     /// What each sender was refused for last.
@@ -107,11 +108,11 @@ impl Inbound {
         };
         let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
         let greeting = tokio::time::timeout(deadline, self.greet(&mut stream)).await;
-        let sender = match greeting.unwrap_or(Err(InboundError::Late)) {
-            Ok((sender, Purpose::Snapshot)) => {
+        let (sender, incarnation) = match greeting.unwrap_or(Err(InboundError::Late)) {
+            Ok(Hello { sender, purpose: Purpose::Snapshot, .. }) => {
                 return Arc::clone(&self.snapshots).serve(stream, sender).await;
             }
-            Ok((sender, _messages)) => sender,
+            Ok(hello) => (hello.sender, hello.incarnation),
             // Reported already, once.
             Err(InboundError::Refused(_)) => return,
             Err(error) => {
@@ -121,7 +122,8 @@ impl Inbound {
         };
         // A task of its own, so that the peer's next connection can end this one.
         let inbound = Arc::clone(&self);
-        let receive = tokio::spawn(async move { inbound.receive(stream, sender).await });
+        let receive =
+            tokio::spawn(async move { inbound.receive(stream, sender, incarnation).await });
         let before = self.lock().connected.insert(sender, receive.abort_handle());
         if let Some(before) = before {
             before.abort();
@@ -138,7 +140,7 @@ impl Inbound {
     }
 
     /// Hears who connects and answers whether it may speak.
-    async fn greet(&self, stream: &mut TcpStream) -> Result<(NodeId, Purpose), InboundError> {
+    async fn greet(&self, stream: &mut TcpStream) -> Result<Hello, InboundError> {
         stream.set_nodelay(true)?;
         let mut bytes = [0; HELLO_BYTES];
         // What is no peer may say less than a Hello and wait for an answer.
@@ -155,7 +157,7 @@ impl Inbound {
         stream.write_all(&encode_answer(verdict)).await?;
         self.report(&hello, verdict);
         verdict.map_err(InboundError::Refused)?;
-        Ok((hello.sender, hello.purpose))
+        Ok(hello)
     }
 
     fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
@@ -175,11 +177,37 @@ impl Inbound {
         if !self.known.contains(&hello.sender) {
             return Err(Refusal::UnknownSender);
         }
+        self.judge_incarnation(hello.sender, hello.incarnation)
+    }
+
+    /// Only one life of a member's disk is heard: the first that is heard of, until one comes that
+    /// knows of its predecessor's end. That one's own predecessor is not heard again.
+    fn judge_incarnation(&self, sender: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
         let mut senders = self.lock();
-        let first = *senders.incarnations.entry(hello.sender).or_insert(hello.incarnation);
-        if first != hello.incarnation {
-            return Err(Refusal::OtherIncarnation { theirs: first });
+        let known = senders.incarnations.get(&sender).copied();
+        match known {
+            Some(known) if known == incarnation => return Ok(()),
+            Some(known) if !incarnation.is_reborn() => {
+                return Err(Refusal::OtherIncarnation { theirs: known.0 });
+            }
+            _ => {}
         }
+        if incarnation.is_reborn() {
+            let others = senders.incarnations.iter().filter(|&(&other, _)| other != sender);
+            let own = usize::from(self.identity.incarnation.is_reborn());
+            let reborn = others.filter(|(_, known)| known.is_reborn()).count() + own;
+            let minority = self.known.len() / 2;
+            if reborn >= minority {
+                return Err(Refusal::TooManyReborn);
+            }
+            // What it sent before its loss is not handed in any more.
+            if let Some(before) = senders.connected.remove(&sender) {
+                before.abort();
+            }
+            tracing::warn!(peer = %hex(sender), "a peer has lost its data and is back");
+            self.inbox.reborn(sender);
+        }
+        senders.incarnations.insert(sender, incarnation);
         Ok(())
     }
 
@@ -205,12 +233,22 @@ impl Inbound {
     }
 
     /// Hands in messages until the connection ends.
-    async fn receive(&self, mut stream: TcpStream, sender: NodeId) -> Result<(), InboundError> {
+    async fn receive(
+        &self,
+        mut stream: TcpStream,
+        sender: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<(), InboundError> {
         let mut buffer = BytesMut::new();
         loop {
             while let Some(payload) = read(&mut buffer, self.config.frame_bytes_max)? {
                 let envelope = decode(payload, self.config.message_items_max)?;
                 self.check(&envelope, sender)?;
+                // Held while it is handed in: nothing of one life comes after word of the next.
+                let senders = self.lock();
+                if senders.incarnations.get(&sender) != Some(&incarnation) {
+                    return Ok(());
+                }
                 self.inbox.deliver(envelope);
             }
             if stream.read_buf(&mut buffer).await? == 0 {

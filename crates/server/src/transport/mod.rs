@@ -12,9 +12,12 @@
 //! A receiver believes nothing: a frame with a wrong checksum, too long, or not a message ends the
 //! connection, and so do bytes that are not a peer's at all.
 //!
-//! CAVEATS. No TLS yet. A member whose disk was wiped is refused by those that have heard it before
-//! under another incarnation, which is forgotten when they restart; recording incarnations in the
-//! configuration comes with membership changes.
+//! A member that lost its data and says so, by its incarnation, is heard: the core is told before
+//! anything that it sends, and nothing that it sent before its loss is handed in after that.
+//!
+//! CAVEATS. No TLS yet. A member whose disk was wiped and that does not know it is refused by those
+//! that have heard it before under another incarnation, which is forgotten when they restart;
+//! recording incarnations in the configuration comes with membership changes.
 
 mod codec;
 mod dial;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 use quorate_raft::{Envelope, NodeId};
 use tokio::net::TcpListener;
 
+use crate::identity::Incarnation;
 use crate::runtime::{Handle, HostedMachine};
 pub(crate) use codec::{decode_configuration, encode_configuration};
 use dial::Dialer;
@@ -67,6 +71,10 @@ pub trait Inbox: Send + Sync + 'static {
     /// What was under way to this peer may be lost.
     fn unreachable(&self, peer: NodeId);
 
+    /// This peer has lost its data, knows it, and is back. Told once for each such loss in each life
+    /// of this process, before any message that the peer has sent since.
+    fn reborn(&self, peer: NodeId);
+
     /// Sending a snapshot to this peer gets on.
     fn snapshot_advanced(&self, to: NodeId);
 
@@ -84,6 +92,10 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn unreachable(&self, peer: NodeId) {
         self.peer_unreachable(peer);
+    }
+
+    fn reborn(&self, peer: NodeId) {
+        self.peer_reborn(peer);
     }
 
     fn snapshot_advanced(&self, to: NodeId) {
@@ -106,8 +118,8 @@ pub struct PeerIdentity {
     pub cluster: u64,
     /// The member.
     pub member: NodeId,
-    /// The number drawn when its data directory was made.
-    pub incarnation: u64,
+    /// Which life of its disk this is.
+    pub incarnation: Incarnation,
 }
 
 /// Where a peer listens.

@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Arrived {
     Message(Envelope),
     Unreachable(NodeId),
+    Reborn(NodeId),
 }
 
 struct Channel(mpsc::UnboundedSender<Arrived>);
@@ -32,6 +33,10 @@ impl Inbox for Channel {
 
     fn unreachable(&self, peer: NodeId) {
         let _ = self.0.send(Arrived::Unreachable(peer));
+    }
+
+    fn reborn(&self, peer: NodeId) {
+        let _ = self.0.send(Arrived::Reborn(peer));
     }
 
     fn snapshot_advanced(&self, _to: NodeId) {}
@@ -61,7 +66,7 @@ fn member_on(listener: TcpListener, id: NodeId, peer: NodeId, peer_port: u16) ->
     let port = listener.local_addr().expect("its address").port();
     let (sender, arrived) = mpsc::unbounded_channel();
     let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
-    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: id.0 };
+    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
     let address = PeerAddress { host: "127.0.0.1".to_owned(), port: peer_port };
     let config = TransportConfig { reconnect_ms_min: 1, ..TransportConfig::default() };
     let transport = PeerTransport::start(
@@ -94,7 +99,7 @@ fn hello() -> Hello {
         purpose,
         cluster: CLUSTER,
         sender: PEER,
-        incarnation: 7,
+        incarnation: Incarnation(7),
         receiver: US,
     }
 }
@@ -136,7 +141,7 @@ async fn messages_arrive_in_order_and_a_broken_connection_is_noticed_and_mended(
         let mut bytes = [0; handshake::HELLO_BYTES];
         stream.read_exact(&mut bytes).await.expect("a Hello");
         let said = Hello::decode(&bytes).expect("a good one");
-        assert_eq!((said.sender, said.receiver, said.incarnation), (US, PEER, US.0));
+        assert_eq!((said.sender, said.receiver, said.incarnation), (US, PEER, Incarnation(US.0)));
         stream.write_all(&handshake::encode_answer(Ok(()))).await.expect("accepted");
         let mut buffer = bytes::BytesMut::new();
         // What is sent before the connection is up is dropped, so it is sent until it is heard.
@@ -201,7 +206,8 @@ async fn whoever_does_not_belong_is_refused_by_name() {
     let (_stream, verdict) = greet(member.port, &hello()).await;
     assert_eq!(verdict, Ok(()));
     // The same member with another data directory has forgotten its votes.
-    let (_stream, verdict) = greet(member.port, &Hello { incarnation: 8, ..hello() }).await;
+    let (_stream, verdict) =
+        greet(member.port, &Hello { incarnation: Incarnation(8), ..hello() }).await;
     assert_eq!(verdict, Err(Refusal::OtherIncarnation { theirs: 7 }));
 }
 
@@ -254,4 +260,61 @@ async fn a_new_connection_of_a_peer_ends_its_old_one() {
     let (_new, verdict) = greet(member.port, &hello()).await;
     assert_eq!(verdict, Ok(()));
     assert!(rest(&mut old).await.is_empty());
+}
+
+fn reborn(number: u64) -> Hello {
+    let incarnation = Incarnation(0x5152_4200_0000_0000 + number);
+    Hello { incarnation, ..hello() }
+}
+
+/// A member of so many, whose peers are not there; with what arrives at it.
+async fn member_of(members: u64) -> (u16, mpsc::UnboundedReceiver<Arrived>, PeerTransport) {
+    let (listener, port) = listener().await;
+    let (sender, arrived) = mpsc::unbounded_channel();
+    let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
+    let identity = PeerIdentity { cluster: CLUSTER, member: US, incarnation: Incarnation(1) };
+    let nowhere = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
+    let peers = (2..=members).map(|id| (NodeId(id), nowhere.clone())).collect();
+    let config = TransportConfig::default();
+    (port, arrived, PeerTransport::start(&config, identity, peers, vec![listener], &inbox))
+}
+
+#[tokio::test]
+async fn one_that_knows_of_its_loss_is_heard_and_its_earlier_life_is_not() {
+    let (port, mut arrived, _transport) = member_of(3).await;
+    let (mut before, verdict) = greet(port, &hello()).await;
+    assert_eq!(verdict, Ok(()));
+    before.write_all(&framed(&envelope(PEER, US, 1))).await.expect("open");
+    assert_eq!(arrived.recv().await, Some(Arrived::Message(envelope(PEER, US, 1))));
+    // Told once for each life, however often it connects.
+    for (life, told) in [(1, true), (1, false), (2, true)] {
+        let (mut stream, verdict) = greet(port, &reborn(life)).await;
+        assert_eq!(verdict, Ok(()));
+        if told {
+            assert_eq!(arrived.recv().await, Some(Arrived::Reborn(PEER)));
+        }
+        stream.write_all(&framed(&envelope(PEER, US, 2))).await.expect("open");
+        assert_eq!(arrived.recv().await, Some(Arrived::Message(envelope(PEER, US, 2))));
+    }
+    assert!(rest(&mut before).await.is_empty());
+    let (_stream, verdict) = greet(port, &hello()).await;
+    assert_eq!(verdict, Err(Refusal::OtherIncarnation { theirs: reborn(2).incarnation.0 }));
+}
+
+#[tokio::test]
+async fn no_more_than_a_minority_is_heard_that_lost_its_data() {
+    // Of five members two are a minority.
+    let (port, mut arrived, _transport) = member_of(5).await;
+    for (peer, expected) in [(2, Ok(())), (3, Ok(())), (4, Err(Refusal::TooManyReborn))] {
+        let hello = Hello { sender: NodeId(peer), ..reborn(peer) };
+        let (_stream, verdict) = greet(port, &hello).await;
+        assert_eq!(verdict, expected);
+        if verdict.is_ok() {
+            assert_eq!(arrived.recv().await, Some(Arrived::Reborn(NodeId(peer))));
+        }
+    }
+    // Those two may lose it again, and one that did not is welcome.
+    let again = Hello { sender: NodeId(2), ..reborn(9) };
+    assert_eq!(greet(port, &again).await.1, Ok(()));
+    assert_eq!(greet(port, &Hello { sender: NodeId(4), ..hello() }).await.1, Ok(()));
 }

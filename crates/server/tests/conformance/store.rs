@@ -177,7 +177,9 @@ async fn a_damaged_store_is_refused_and_left_as_it_is() {
     assert_eq!(cluster.stop(0).await, Some(0));
     let log = cluster.data_directory(0).join("log");
     fs::rename(&log, cluster.directory().join("log away")).expect("moved");
-    refused(cluster.command(0), REFUSED, &["data directory", &shown, "log and store"]).await;
+    let words = ["data directory", "log and store must be of one copy"];
+    refused(cluster.command(0), REFUSED, &words).await;
+    assert!(!log.exists(), "nothing was made in its place");
     assert_no_panic(&cluster);
 }
 
@@ -191,5 +193,67 @@ async fn a_log_without_a_store_makes_its_store_anew() {
     cluster.start_member(0);
     cluster.wait_until_it_serves(0).await;
     assert_eq!(at(&cluster, 0, "key", 0).await, "value");
+    assert_no_panic(&cluster);
+}
+
+/// The members' words on who leads; none where nobody does.
+async fn leads(cluster: &Cluster, member: usize) -> bool {
+    cluster
+        .status(member)
+        .await
+        .is_ok_and(|status| status.header.is_some_and(|header| header.member_id == status.leader))
+}
+
+/// It may have voted and has forgotten, so it comes back as one that only holds data.
+#[tokio::test]
+async fn a_member_that_lost_its_data_gets_it_back_from_the_others_and_never_leads() {
+    let mut cluster = Cluster::start_with(3, SHORT_LOG).await;
+    // The one that leads is the hardest case: the others have promised it much.
+    let wiped = cluster.leader().await;
+    for number in 0..300 {
+        cluster.put(number % 3, &format!("key{number:03}"), &"x".repeat(1000)).await;
+    }
+    cluster.kill(wiped);
+    fs::remove_dir_all(cluster.data_directory(wiped)).expect("removed");
+    let others = [(wiped + 1) % 3, (wiped + 2) % 3];
+    cluster.leader().await;
+    for number in 300..600 {
+        cluster.put(others[number % 2], &format!("key{number:03}"), &"x".repeat(1000)).await;
+    }
+    let existing = ["--initial-cluster-state=existing".to_owned()];
+    cluster.start_member_with(wiped, &existing);
+    cluster.wait_until_it_serves(wiped).await;
+    cluster.wait_until_caught_up(wiped).await;
+    assert_eq!(cluster.everything(wiped, "key").await.len(), 600);
+    assert!(cluster.log(wiped).contains("takes no part in elections"));
+    // Its acknowledgements count: with it, one of the others is dispensable, though not to elect.
+    let leader = cluster.leader().await;
+    let follower = others[usize::from(leader == others[0])];
+    cluster.kill(follower);
+    cluster.put(wiped, "after", "value").await;
+    cluster.start_member(follower);
+    cluster.wait_until_it_serves(follower).await;
+    // Whoever is killed, it is not the one that leads after; and it stays what it is.
+    for round in 0..3 {
+        cluster.wait_until_caught_up(follower).await;
+        cluster.wait_until_caught_up(leader).await;
+        cluster.kill(wiped);
+        cluster.start_member_with(wiped, &existing);
+        cluster.wait_until_it_serves(wiped).await;
+        let killed = cluster.leader().await;
+        assert_ne!(killed, wiped);
+        cluster.kill(killed);
+        cluster.start_member(killed);
+        cluster.put(wiped, &format!("round{round}"), "value").await;
+        assert!(!leads(&cluster, wiped).await);
+    }
+    // A second one that loses its data cannot get it back: nobody could know what both promised.
+    cluster.kill(follower);
+    fs::remove_dir_all(cluster.data_directory(follower)).expect("removed");
+    cluster.start_member_with(follower, &existing);
+    until("the second one to be refused", async || {
+        cluster.log(follower).contains("as many members that lost their data as a minority")
+    })
+    .await;
     assert_no_panic(&cluster);
 }

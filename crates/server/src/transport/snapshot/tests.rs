@@ -22,6 +22,7 @@ use super::super::{
 };
 use super::wire::{FrameStream, Part, Reply, WireError, send_part, send_reply};
 use super::*;
+use crate::identity::Incarnation;
 
 const CLUSTER: u64 = 0xC1;
 const US: NodeId = NodeId(1);
@@ -78,6 +79,8 @@ impl Inbox for Upper {
     }
 
     fn unreachable(&self, _peer: NodeId) {}
+
+    fn reborn(&self, _peer: NodeId) {}
 
     fn snapshot_advanced(&self, to: NodeId) {
         let _ = self.events.send(Event::Advanced(to));
@@ -216,7 +219,7 @@ fn member(
     let inbox: Arc<dyn Inbox> = upper.clone();
     let address = |port| PeerAddress { host: "127.0.0.1".to_owned(), port };
     let peers = peers.iter().map(|&(peer, port)| (peer, address(port))).collect();
-    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: id.0 };
+    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
     let transport = PeerTransport::start(config, identity, peers, vec![listener], &inbox);
     TestMember { port, events, upper, transport }
 }
@@ -245,7 +248,14 @@ fn limits() -> WireLimits {
 
 async fn greet(port: u16, sender: NodeId, cluster: u64) -> (TcpStream, Result<(), Refusal>) {
     let purpose = Purpose::Snapshot;
-    let hello = Hello { version: VERSION, purpose, cluster, sender, incarnation: 7, receiver: US };
+    let hello = Hello {
+        version: VERSION,
+        purpose,
+        cluster,
+        sender,
+        incarnation: Incarnation(7),
+        receiver: US,
+    };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     stream.write_all(&hello.encode()).await.expect("it hears");
     let mut answer = [0; ANSWER_BYTES];

@@ -125,6 +125,7 @@ async fn a_member_that_lost_its_data_is_kept_out_and_the_others_go_on() {
         cluster.log(wiped).contains("one that lost its data")
     })
     .await;
+    assert!(cluster.log(wiped).contains("--initial-cluster-state existing"));
     for index in (0..3).filter(|&index| index != wiped) {
         cluster.put(index, "after", "value").await;
         assert_eq!(cluster.get(index, "kept").await.expect("served"), Some(b"value".to_vec()));

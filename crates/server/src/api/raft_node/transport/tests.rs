@@ -107,6 +107,8 @@ impl Inbox for Delivered {
 
     fn unreachable(&self, _peer: NodeId) {}
 
+    fn reborn(&self, _peer: NodeId) {}
+
     fn snapshot_advanced(&self, _to: NodeId) {}
 
     fn snapshot_sent(&self, _to: NodeId, _delivered: bool) {}
