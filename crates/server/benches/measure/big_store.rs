@@ -105,7 +105,9 @@ pub(crate) async fn run(arguments: &mut Arguments) -> Result<Bars> {
         let busy = Busy::watch(&store.processes())?;
         let mut measured = Vec::new();
         for round in 0..starts {
-            measured.push(store.start_again(ending, round).await?);
+            let start = store.start_again(ending, round).await?;
+            println!("  {}, start {}: {}", ending.name(), round + 1, store.said(&start));
+            measured.push(start);
         }
         busy.print(ending.name(), &store.processes())?;
         add_row(ending, &measured, &mut table, &mut bars);
@@ -254,6 +256,14 @@ impl BigStore {
         let request = RangeRequest { key: key.into(), ..RangeRequest::default() };
         let response = self.cluster.kv(MEMBER).range(request).await.context("a read")?;
         Ok(response.into_inner().kvs.first().map(|kv| kv.value.to_vec()))
+    }
+
+    /// What there is to say of one start: a slow one has a reason, which the member may have logged.
+    fn said(&self, start: &Start) -> String {
+        let log = self.cluster.log(MEMBER);
+        let opened = log.lines().rev().find(|line| line.contains("opened the store"));
+        let serving_ms = start.serving_ms;
+        format!("serving after {serving_ms:.0} ms; {}", opened.unwrap_or("no word of the store"))
     }
 
     fn memory(&mut self) -> Result<Memory> {

@@ -181,6 +181,7 @@ impl<'a> Round<'a> {
             let status = self.cluster.status(leader).await?;
             (status.raft_term, status.raft_applied_index.saturating_sub(held))
         };
+        let logged: Vec<usize> = (0..MEMBERS).map(|other| self.cluster.log(other).len()).collect();
         let started = Instant::now();
         let mut flags = self.plan.server_flags.clone();
         if scenario == Scenario::Wiped {
@@ -189,6 +190,15 @@ impl<'a> Round<'a> {
         self.cluster.start_member_with(member, &flags);
         let caught_up = self.until_caught_up(member, &others, started).await?;
         let terms = self.cluster.status(leader).await?.raft_term - term;
+        if terms > 0 {
+            println!("  an election took place; what the members logged meanwhile:");
+            for (member, &length) in logged.iter().enumerate() {
+                print!(
+                    "m{member}:\n{}",
+                    self.cluster.log(member).get(length..).unwrap_or_default()
+                );
+            }
+        }
         busy.print("catching up", &self.processes(&[0, 1, 2]))?;
         sleep_until((started + AFTERMATH).into()).await;
         let samples = rate.stop().await?;
