@@ -1,7 +1,7 @@
 //! How members talk to each other: one TCP connection for each direction between two members,
 //! opened by the one that sends. What is sent may be lost, and everything above expects that, so a
 //! slow peer costs messages and never memory or time. Snapshots travel on connections of their own
-//! ([`snapshot`]).
+//! (`snapshot`).
 //!
 //! ```text
 //!   sender  -- Hello ------> receiver      cluster, member, incarnation, version, purpose
