@@ -128,7 +128,7 @@ counters! {
     Path SnapshotsDelivered "snapshots delivered",
     Path SnapshotsStaged "snapshots staged",
     Path SnapshotsNotTaken "snapshots staged and not taken",
-    Path SnapshotsRepeated "snapshots announced again",
+    Path SnapshotsRepeated "snapshots announced that were of no use any more",
     Path SnapshotsInstalled "snapshots installed",
     Path SnapshotsWithoutRoom "snapshots that found no room",
 }

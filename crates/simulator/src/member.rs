@@ -93,7 +93,7 @@ pub(crate) struct Life<W: Workload> {
     pub(crate) sending: BTreeMap<Place, Sending<W>>,
     /// The snapshot on its way in.
     pub(crate) receiving: Option<Receiving<W>>,
-    /// Received and not installed, each with whether the core has taken it.
+    /// Received and not installed.
     pub(crate) staged: BTreeMap<EntryId, Staged<W>>,
     /// Reads that are being done in slices.
     pub(crate) readings: BTreeMap<OperationId, (LogIndex, BoxedReading<W>)>,
@@ -167,6 +167,8 @@ pub(crate) enum JobKind {
 /// A state that was received.
 pub(crate) struct Staged<W: Workload> {
     pub(crate) state: <W::Machine as StateMachine>::Staged,
+    /// The core hears of it.
+    pub(crate) announced: bool,
     /// Its log is to begin with it.
     pub(crate) taken: bool,
 }

@@ -54,7 +54,7 @@ pub(crate) enum Task {
         /// Which one.
         transfer: u64,
     },
-    /// It hears of a snapshot again.
+    /// Its core hears of a snapshot.
     Announce(Box<Envelope>),
     /// It has had its time to hand over, and stops.
     Exit,

@@ -243,7 +243,7 @@ impl<W: Workload> Simulation<W> {
             Task::Connect { to, transfer } => self.connect(place, to, transfer),
             Task::TakeIn { transfer } => self.take_in(place, transfer),
             Task::Announce(announcement) => {
-                self.announce_again(place, *announcement);
+                self.announce(place, *announcement);
                 Ok(())
             }
             Task::Exit => self.exit(place),

@@ -28,6 +28,8 @@ const ANEW_PERMILLE: u64 = 150;
 /// An offer that a receiver has no use for is taken all the same, per thousand: what is right must
 /// be so without that check.
 const TAKEN_ALL_THE_SAME_PERMILLE: u64 = 300;
+/// It takes a while until the core hears of what is staged, per thousand.
+const SLOW_PERMILLE: u64 = 300;
 /// The message to the core comes a second time, per thousand.
 const REPEATED_PERMILLE: u64 = 200;
 /// A leader that is one no longer goes on sending all the same, per thousand.
@@ -460,23 +462,39 @@ impl<W: Workload> Simulation<W> {
         self.note(format_args!("{} has staged {id}", id_of(place)));
         self.counters.count(Counter::SnapshotsStaged);
         let repeated = self.host_rng.chance(REPEATED_PERMILLE);
-        let delay_ms = self.host_rng.between(1, self.options.network.slow_ms_max.max(1));
+        let slow = self.host_rng.chance(SLOW_PERMILLE);
+        let slow_ms = self.host_rng.between(1, self.options.host.store_ms_max.max(1));
+        let delay_ms = slow_ms + self.host_rng.between(1, self.options.network.slow_ms_max.max(1));
         let Some(life) = &mut self.members[place].life else { return };
         // Of two that are the same state, the one that the core knows of stays.
-        life.staged.entry(id).or_insert(Staged { state, taken: false });
+        life.staged.entry(id).or_insert(Staged { state, announced: false, taken: false });
         if repeated {
             let task = Task::Announce(Box::new(announcement.clone()));
             self.schedule_task(place, delay_ms, task);
         }
-        self.put_in(place, Input::Event(Event::Peer(announcement)));
+        if slow && !self.healed {
+            self.schedule_task(place, slow_ms, Task::Announce(Box::new(announcement)));
+        } else {
+            self.announce(place, announcement);
+        }
     }
 
-    /// The core hears of a snapshot a second time, long after it was of any use.
-    pub(crate) fn announce_again(&mut self, place: Place, announcement: Envelope) {
-        let Some(life) = &self.members[place].life else { return };
+    /// The core hears of a snapshot; perhaps a second time, long after it was of any use.
+    pub(crate) fn announce(&mut self, place: Place, announcement: Envelope) {
+        let Some(life) = &mut self.members[place].life else { return };
         let id = snapshot_of(&announcement).last;
-        if life.staged.contains_key(&id) || life.replica.status().commit >= id.index {
-            self.counters.count(Counter::SnapshotsRepeated);
+        let repeated = life.replica.status().commit >= id.index;
+        let is_there = match life.staged.get_mut(&id) {
+            Some(staged) => {
+                staged.announced = true;
+                true
+            }
+            None => false,
+        };
+        if is_there || repeated {
+            if repeated {
+                self.counters.count(Counter::SnapshotsRepeated);
+            }
             self.put_in(place, Input::Event(Event::Peer(announcement)));
         }
     }
@@ -497,8 +515,8 @@ pub(crate) fn drop_unwanted<W: Workload>(life: &mut Life<W>) -> u64 {
     let begins = life.replica.status().compacted;
     let before = life.staged.len();
     life.staged.retain(|&id, staged| {
-        staged.taken |= id == begins;
-        staged.taken
+        staged.taken |= staged.announced && id == begins;
+        staged.taken || !staged.announced
     });
     (before - life.staged.len()) as u64
 }
