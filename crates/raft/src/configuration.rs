@@ -47,6 +47,12 @@ impl Configuration {
         self.voters.contains(&node) || self.outgoing.contains(&node)
     }
 
+    /// Whether every decision is the node's alone.
+    pub fn is_sole_voter(&self, node: NodeId) -> bool {
+        let mut voters = self.voters.iter().chain(&self.outgoing).peekable();
+        voters.peek().is_some() && voters.all(|voter| *voter == node)
+    }
+
     /// Everyone who receives the log, in order.
     pub fn replicas(&self) -> BTreeSet<NodeId> {
         let mut all = self.voters.clone();

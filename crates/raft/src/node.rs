@@ -119,6 +119,10 @@ impl Node {
             fault: None,
         };
         node.reset_election_timer();
+        if node.log.configuration().is_sole_voter(node.config.id) {
+            // There is nobody whom it could hear of, or whom it could disturb.
+            node.election_due = now;
+        }
         if let Some(fault) = fault {
             node.fail(fault);
         }
