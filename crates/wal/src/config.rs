@@ -55,12 +55,12 @@ impl WalConfig {
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(BLOCK_BYTES));
 
-/// Segments of 64 MiB, records of up to 16 MiB, batches of up to 8 MiB, two spare
+/// Segments of 16 MiB, records of up to 16 MiB, batches of up to 8 MiB, two spare
 /// segments, eight open files.
 impl Default for WalConfig {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             record_bytes_max: 16 << 20,
             batch_bytes_max: 8 << 20,
             spare_segments_max: 2,

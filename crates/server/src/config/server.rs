@@ -25,7 +25,7 @@ const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 /// A request must fit into one record of the log and one frame between peers.
 const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
-const LOG_RETAINED_BYTES_DEFAULT: u64 = 64 << 20;
+const LOG_RETAINED_BYTES_DEFAULT: u64 = 32 << 20;
 const SNAPSHOT_BYTES_PER_SECOND_DEFAULT: u64 = 32 << 20;
 
 /// One member, ready to be started.
