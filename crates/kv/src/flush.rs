@@ -76,6 +76,11 @@ impl Kv {
         self.handover.taken != self.handover.acknowledged
     }
 
+    /// Whether there are records on disk for the next flush to remove.
+    pub fn has_forgotten(&self) -> bool {
+        !self.handover.forgotten.is_empty()
+    }
+
     /// How many records of deletions wait for the next checkpoint before they can be removed. Many
     /// of them are a reason to make one.
     pub fn deferred_count(&self) -> usize {

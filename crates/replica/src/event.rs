@@ -41,6 +41,9 @@ pub enum Event {
     PeerReborn(NodeId),
     /// The state machine's state up to this index is durable, as a `Flush` asked for.
     Flushed(LogIndex),
+    /// The state machine has something to write though nothing may have been applied since the last
+    /// flush, such as what a compaction has freed: ask for a flush as soon as may be.
+    FlushWanted,
     /// The receiver of a snapshot has taken in some more of it.
     SnapshotAdvanced(NodeId),
     /// Sending a snapshot ended.

@@ -50,12 +50,21 @@ pub(crate) struct Flushes {
     /// Handed out since a flush was asked for last: bytes, and when the first of them was.
     waiting_bytes: u64,
     waiting_since: Option<Millis>,
+    /// The state machine has asked for a flush.
+    wanted: bool,
 }
 
 impl Flushes {
     /// The store begins with everything up to `flushed`.
     pub(crate) fn new(config: FlushConfig, flushed: LogIndex) -> Self {
-        Self { config, flushed, under_way: None, waiting_bytes: 0, waiting_since: None }
+        Self {
+            config,
+            flushed,
+            under_way: None,
+            waiting_bytes: 0,
+            waiting_since: None,
+            wanted: false,
+        }
     }
 
     pub(crate) fn flushed_index(&self) -> LogIndex {
@@ -98,7 +107,13 @@ impl Flushes {
     pub(crate) fn is_due(&self, now: Millis) -> bool {
         let overdue = self.deadline().is_some_and(|deadline| deadline <= now);
         let enough = self.waiting_bytes >= self.config.flush_bytes || self.is_backlog_full();
-        self.under_way.is_none() && self.waiting_since.is_some() && (overdue || enough)
+        let applied = self.waiting_since.is_some() && (overdue || enough);
+        self.under_way.is_none() && (applied || self.wanted)
+    }
+
+    /// The next flush need not wait for anything to be applied.
+    pub(crate) fn want(&mut self) {
+        self.wanted = true;
     }
 
     /// A flush is asked for, of everything handed out so far, which ends with `index`.
@@ -108,6 +123,7 @@ impl Flushes {
         self.under_way = Some((index, self.waiting_bytes));
         self.waiting_bytes = 0;
         self.waiting_since = None;
+        self.wanted = false;
     }
 
     /// The flush up to `index` is durable. Answers whether that is news.

@@ -15,6 +15,7 @@
 //!                            no job: -> Flushed at once
 //!   Effect::InstallSnapshot  install(staged) -> Applied
 //!   nothing waits            background() -> Idle | More | job -> run -> job_done()
+//!                            Flush: -> FlushWanted
 //!   Effect::SendSnapshot     snapshot_source() -> (sending thread) open() -> meta, chunk 0, 1 ...
 //!   a snapshot is offered    snapshot_source() -> (receiving thread) receive(meta) -> write 0, 1 ..
 //!                            -> finish() -> staged: durable, and of no effect yet
@@ -125,6 +126,9 @@ pub enum Background<E> {
     More,
     /// A job for the store thread; perhaps more beside it.
     Job(BoxedJob<E>),
+    /// Nothing before the next flush, which is wanted soon even if nothing is applied meanwhile: the
+    /// host reports `FlushWanted`, and asks again once the flush is done.
+    Flush,
 }
 
 /// Where snapshots come from and go to. Used by the threads that send and receive, beside the

@@ -109,6 +109,11 @@ impl Replica {
                     store.flushed(index, &mut self.node);
                 }
             }
+            Event::FlushWanted => {
+                if let Some(store) = &mut self.store {
+                    store.flush_wanted();
+                }
+            }
             Event::SnapshotAdvanced(to) => self.node.snapshot_advanced(to),
             Event::SnapshotSent { to, delivered } => {
                 self.node.snapshot_sent(to, delivered);

@@ -100,6 +100,11 @@ impl Store {
         Some(meta)
     }
 
+    /// The state machine wants a flush, whatever was applied.
+    pub(crate) fn flush_wanted(&mut self) {
+        self.flushes.want();
+    }
+
     /// A flush is durable: the log may do without what it holds.
     pub(crate) fn flushed(&mut self, index: LogIndex, node: &mut Node) {
         if !self.flushes.ended(index) {

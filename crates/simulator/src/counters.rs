@@ -107,6 +107,7 @@ counters! {
     Path ReadsStale "serializable reads served",
     Path ReadsBesideApplying "reads in slices, with commands applied meanwhile",
     Path Flushes "flushes",
+    Path FlushesWanted "flushes wanted for the store's own sake",
     Path BackgroundJobs "store jobs in the background",
     Path StartsFromStore "starts from what the store had",
     Path StartsWithCheckpoint "starts with a checkpoint",

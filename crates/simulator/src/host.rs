@@ -4,7 +4,8 @@
 use std::fmt;
 
 use quorate_raft::{
-    AppendResult, DropReason, Envelope, LogIndex, Message, Persist, Proposal, ProposalEnd, ProposalOutcome, ReadId, RequestId, Role, RoleChange, Term,
+    AppendResult, DropReason, Envelope, LogIndex, Message, Persist, Proposal, ProposalEnd,
+    ProposalOutcome, ReadId, RequestId, Role, RoleChange, Term,
 };
 use quorate_replica::{Effect, Event};
 
@@ -262,7 +263,11 @@ impl<W: Workload> Simulation<W> {
         let Life { replica, written_to, .. } = life;
         if persist.snapshot.is_some() {
             *written_to = replica.status().last.index;
-            self.checkers.appended(id_of(place), Term(0), &Persist { entries: Vec::new(), ..persist.clone() })?;
+            self.checkers.appended(
+                id_of(place),
+                Term(0),
+                &Persist { entries: Vec::new(), ..persist.clone() },
+            )?;
         }
         if let (Some(first), Some(last)) = (persist.entries.first(), persist.entries.last()) {
             if first.id.index <= *written_to {

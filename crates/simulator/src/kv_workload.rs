@@ -7,8 +7,8 @@ mod model;
 use std::sync::Arc;
 
 use quorate_kv::{
-    Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyRange,
-    KeyValue, KvError, PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
+    Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
+    KeyRange, KeyValue, KvError, PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
 };
 
 use crate::counters::{Counter, Counters};

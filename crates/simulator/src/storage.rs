@@ -5,9 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorate_disk::MemoryDisk;
-use quorate_raft::{
-    Config, Configuration, EntryId, LogIndex, Recovered, SnapshotMeta, Term,
-};
+use quorate_raft::{Config, Configuration, EntryId, LogIndex, Recovered, SnapshotMeta, Term};
 use quorate_replica::{Event, Replica, ReplicaConfig, StateMachine};
 use quorate_wal::{Identity, Wal};
 

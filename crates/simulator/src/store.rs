@@ -76,7 +76,9 @@ impl<W: Workload> Simulation<W> {
         }
         match (job.run(), failure) {
             (Ok(()), None) => self.job_done(place, &kind, machine_number),
-            (Err(error), None) if !member.disk_full => Err(stopped(place, "write its store", &error)),
+            (Err(error), None) if !member.disk_full => {
+                Err(stopped(place, "write its store", &error))
+            }
             (result, failure) => {
                 let counter =
                     if failure.is_some() { Counter::JobsFailed } else { Counter::StoresFull };
@@ -137,6 +139,11 @@ impl<W: Workload> Simulation<W> {
         }
         match life.machine.background() {
             Ok(Background::Idle) => life.background.idle = true,
+            Ok(Background::Flush) => {
+                life.background.idle = true;
+                self.counters.count(Counter::FlushesWanted);
+                self.put_in(place, Input::Event(Event::FlushWanted));
+            }
             Ok(Background::More) => self.schedule_background(place),
             Ok(Background::Job(job)) => {
                 life.background.job_out = true;

@@ -172,7 +172,12 @@ impl<W: Workload> Simulation<W> {
         let reader = source.open().map_err(|error| stopped(place, "open a snapshot", &error))?;
         let snapshot = reader.meta().clone();
         self.checkers.snapshot_named(place, &snapshot)?;
-        self.note(format_args!("{} sends {} a snapshot of {}", id_of(place), id_of(to), snapshot.last));
+        self.note(format_args!(
+            "{} sends {} a snapshot of {}",
+            id_of(place),
+            id_of(to),
+            snapshot.last
+        ));
         let message = Message::InstallSnapshot { snapshot };
         let (from, receiver) = (id_of(place), id_of(to));
         let announcement = Envelope { group: GroupId(0), from, to: receiver, term, message };

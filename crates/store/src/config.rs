@@ -15,8 +15,9 @@ pub struct StoreConfig {
     pub checkpoint_percent: u64,
     /// Keys in one slice of a checkpoint, which is how long one delays the applier. At least 1.
     pub checkpoint_slice_keys: usize,
-    /// Slices of a checkpoint that may wait for the disk. At least 1.
-    pub checkpoint_slices_max: usize,
+    /// Bytes of a checkpoint's rows that may wait for the disk: while the store thread is busy with
+    /// a flush, the slices done meanwhile gather, and go to it together. At least 1.
+    pub checkpoint_waiting_bytes_max: usize,
     /// Bytes of records in a chunk of a snapshot. A record that is larger is a chunk by itself.
     pub snapshot_chunk_bytes: usize,
     /// Bytes of received records that are gathered before they are written.
@@ -30,7 +31,7 @@ impl Default for StoreConfig {
             checkpoint_bytes_min: 64 << 20,
             checkpoint_percent: 50,
             checkpoint_slice_keys: 1024,
-            checkpoint_slices_max: 4,
+            checkpoint_waiting_bytes_max: 8 << 20,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_commit_bytes: 8 << 20,
         }
@@ -41,6 +42,9 @@ impl StoreConfig {
     /// Panics where a limit is 0 that nothing would happen under.
     pub(crate) fn check(&self) {
         assert!(self.checkpoint_slice_keys > 0, "a slice of a checkpoint is at least one key");
-        assert!(self.checkpoint_slices_max > 0, "a slice of a checkpoint may wait for the disk");
+        assert!(
+            self.checkpoint_waiting_bytes_max > 0,
+            "a slice of a checkpoint may wait for the disk"
+        );
     }
 }

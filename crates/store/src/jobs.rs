@@ -38,8 +38,8 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) enum CheckpointStep {
     Begin,
-    /// Rows, perhaps none.
-    Rows(Vec<u8>),
+    /// Blocks of rows.
+    Rows(Vec<Vec<u8>>),
     End {
         ended: Revision,
     },
@@ -108,10 +108,9 @@ impl CheckpointFile {
                 )?);
                 Ok(Done::Slice)
             }
-            CheckpointStep::Rows(rows) => {
-                if !rows.is_empty() {
-                    writer.as_mut().expect("a checkpoint begins first").block(&rows)?;
-                }
+            CheckpointStep::Rows(blocks) => {
+                let writer = writer.as_mut().expect("a checkpoint begins first");
+                blocks.iter().try_for_each(|block| writer.block(block))?;
                 Ok(Done::Slice)
             }
             CheckpointStep::End { ended } => {

@@ -60,8 +60,11 @@ pub struct Home {
 struct Writing {
     cursor: CheckpointCursor,
     file: Arc<CheckpointFile>,
-    /// Steps that the store thread has yet to do.
-    waiting: usize,
+    /// Blocks of rows that no step holds yet.
+    gathered: Vec<Vec<u8>>,
+    gathered_bytes: usize,
+    /// The store thread has yet to do a step.
+    step_under_way: bool,
     /// The last step was handed out.
     ending: bool,
 }
@@ -83,6 +86,8 @@ pub struct Background {
     /// There is more to do now. Otherwise it is enough to ask again after a command was applied or
     /// a job was done.
     pub more: bool,
+    /// Nothing goes on before the next flush: one is wanted even if nothing is applied meanwhile.
+    pub flush: bool,
 }
 
 /// A state that was received: complete, durable, and not in use.
@@ -208,13 +213,18 @@ impl StoredKv {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn background(&mut self) -> Result<Background, HistoryError> {
-        let mut more = !self.kv.compaction_is_done() && self.kv.compact_step()?;
+        let walking = !self.kv.compaction_is_done() && self.kv.compact_step()?;
         if self.writing.is_none() && self.checkpoint_is_due() {
-            return Ok(Background { job: Some(self.begin_checkpoint()), more: true });
+            let job = Some(self.begin_checkpoint());
+            return Ok(Background { job, more: true, flush: false });
         }
-        let job = self.checkpoint_step();
-        more |= job.is_some();
-        Ok(Background { job, more })
+        let mut background = self.checkpoint_step();
+        // What a walk has freed takes up room until a flush has removed it, and so much of it may
+        // wait that the walk does too.
+        let freed = !walking && self.kv.has_forgotten();
+        background.flush |= freed && !self.kv.is_flushing();
+        background.more |= walking || background.job.is_some();
+        Ok(background)
     }
 
     /// Takes note of a job that was done. Answers the index of the log that is durable here since,
@@ -236,7 +246,7 @@ impl StoredKv {
             }
             Done::Slice => {
                 let writing = self.writing.as_mut().expect("a step belongs to a checkpoint");
-                writing.waiting -= 1;
+                writing.step_under_way = false;
                 None
             }
             Done::Checkpoint { revision, file_bytes } => {
@@ -279,33 +289,53 @@ impl StoredKv {
             cursor.revision(),
         );
         let step = Job::Checkpoint(Arc::clone(&file), CheckpointStep::Begin);
-        self.writing = Some(Writing { cursor, file, waiting: 1, ending: false });
+        self.writing = Some(Writing {
+            cursor,
+            file,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            step_under_way: true,
+            ending: false,
+        });
         self.job(step)
     }
 
-    /// The next step of the checkpoint in the making, if it is time for one.
-    fn checkpoint_step(&mut self) -> Option<StoreJob> {
-        let writing = self.writing.as_mut()?;
-        let config = &self.home.config;
-        if writing.ending || writing.waiting >= config.checkpoint_slices_max {
-            return None;
+    /// Goes on with the checkpoint in the making: does a slice while there is room for it, and hands
+    /// out what has gathered once the step before is done.
+    fn checkpoint_step(&mut self) -> Background {
+        let idle = Background { job: None, more: false, flush: false };
+        let Some(writing) = &mut self.writing else { return idle };
+        if writing.ending {
+            return idle;
+        }
+        let mut more = false;
+        if writing.cursor.ended_at().is_none()
+            && writing.gathered_bytes < self.home.config.checkpoint_waiting_bytes_max
+        {
+            let mut block = Vec::new();
+            let keys_max = self.home.config.checkpoint_slice_keys;
+            more = self.kv.checkpoint_slice(&mut writing.cursor, keys_max, &mut block);
+            writing.gathered_bytes += block.len();
+            writing.gathered.extend((!block.is_empty()).then_some(block));
+        }
+        if writing.step_under_way {
+            return Background { more, ..idle };
         }
         let step = match writing.cursor.ended_at() {
-            None => {
-                let mut rows = Vec::new();
-                let keys_max = config.checkpoint_slice_keys;
-                self.kv.checkpoint_slice(&mut writing.cursor, keys_max, &mut rows);
-                CheckpointStep::Rows(rows)
+            _ if !writing.gathered.is_empty() => {
+                writing.gathered_bytes = 0;
+                CheckpointStep::Rows(std::mem::take(&mut writing.gathered))
             }
             Some(ended) if self.kv.checkpoint_is_covered(&writing.cursor) => {
                 writing.ending = true;
                 CheckpointStep::End { ended }
             }
-            Some(_) => return None,
+            Some(_) => return Background { flush: !self.kv.is_flushing(), ..idle },
+            None => return Background { more, ..idle },
         };
-        writing.waiting += 1;
+        writing.step_under_way = true;
         let step = Job::Checkpoint(Arc::clone(&writing.file), step);
-        Some(self.job(step))
+        Background { job: Some(self.job(step)), more, flush: false }
     }
 
     fn job(&self, job: Job) -> StoreJob {

@@ -240,6 +240,7 @@ impl StateMachine for KvMachine {
                 Ok(Background::More)
             }
             None if step.more => Ok(Background::More),
+            None if step.flush => Ok(Background::Flush),
             None => Ok(Background::Idle),
         }
     }

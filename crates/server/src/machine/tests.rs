@@ -88,7 +88,7 @@ fn flush(machine: &mut KvMachine, index: u64) {
 fn settle(machine: &mut KvMachine) {
     loop {
         match machine.background().expect("the store is well") {
-            Background::Idle => return,
+            Background::Idle | Background::Flush => return,
             Background::More => {}
             Background::Job(job) => {
                 job.run().expect("the disk is well");

@@ -169,6 +169,10 @@ impl<M: HostedMachine> Applier<'_, M> {
             Background::Idle => self.background = false,
             Background::More => {}
             Background::Job(job) => self.give_out(job, None),
+            Background::Flush => {
+                self.background = false;
+                self.shared.inputs.push(Input::Event(Event::FlushWanted));
+            }
         }
         Ok(())
     }

@@ -164,8 +164,10 @@ impl Checkers {
         let compacted = status.compacted;
         let committed_at = |index: LogIndex| self.durable_commit.term_at(index);
         if compacted.index > LogIndex(0) && committed_at(compacted.index) != Some(compacted.term) {
-            let evidence =
-                format!("the log of {} begins after {compacted}, which is not committed", status.id);
+            let evidence = format!(
+                "the log of {} begins after {compacted}, which is not committed",
+                status.id
+            );
             return Err(Violation::new(Checker::Snapshots, evidence));
         }
         self.durable_commit.stepped(place, status, &term_at, self.recovery.images())?;

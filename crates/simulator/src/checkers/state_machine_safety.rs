@@ -81,8 +81,10 @@ impl StateMachineSafety {
         if snapshot.index.0 > before {
             return Ok(());
         }
-        let evidence =
-            format!("{} installed {snapshot} after it had applied {before}", NodeId(place as u64 + 1));
+        let evidence = format!(
+            "{} installed {snapshot} after it had applied {before}",
+            NodeId(place as u64 + 1)
+        );
         Err(Violation::new(Checker::StateMachineSafety, evidence))
     }
 

@@ -11,8 +11,8 @@ use quorate_replica::{
     Background, BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
 };
 use quorate_store::{
-    Home as StoreHome, Identity, LogExtent, Position, SnapshotWriter, StagedKv, Store,
-    StoreConfig, StoreDone, StoreError, StoreJob, StoredKv,
+    Home as StoreHome, Identity, LogExtent, Position, SnapshotWriter, StagedKv, Store, StoreConfig,
+    StoreDone, StoreError, StoreJob, StoredKv,
 };
 use thiserror::Error;
 
@@ -90,7 +90,8 @@ fn meta_of(position: &Position) -> SnapshotMeta {
 fn reached(home: &Home<'_>) -> Vec<Counter> {
     let names = home.disk.list(home.directory).unwrap_or_default();
     let any = |infix: &str| names.iter().any(|name| name.contains(infix));
-    let states = names.iter().filter(|name| name.ends_with(".records") && !name.contains("incoming"));
+    let states =
+        names.iter().filter(|name| name.ends_with(".records") && !name.contains("incoming"));
     let reached = [
         (any(".index-"), Counter::StartsWithCheckpoint),
         (any(".index.new"), Counter::StartsWithHalfCheckpoint),
@@ -109,7 +110,7 @@ impl KvMachine {
             checkpoint_bytes_min: storage.checkpoint_bytes_min,
             checkpoint_percent: storage.checkpoint_percent,
             checkpoint_slice_keys: storage.slice_records,
-            checkpoint_slices_max: 1,
+            checkpoint_waiting_bytes_max: 64,
             snapshot_chunk_bytes: storage.chunk_bytes,
             snapshot_commit_bytes: storage.chunk_bytes,
         };
@@ -294,6 +295,7 @@ impl StateMachine for KvMachine {
         Ok(match background.job {
             Some(job) => Background::Job(Box::new(Write { job, done })),
             None if background.more => Background::More,
+            None if background.flush => Background::Flush,
             None => Background::Idle,
         })
     }

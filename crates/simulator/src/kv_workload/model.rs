@@ -97,7 +97,8 @@ impl KvModel {
             return refused;
         }
         let wanted = key.map(key_of);
-        let changes = self.changes.iter().filter(|(key, _)| wanted.as_ref().is_none_or(|w| w == *key));
+        let changes =
+            self.changes.iter().filter(|(key, _)| wanted.as_ref().is_none_or(|w| w == *key));
         let records = changes.filter_map(|(_, changes)| {
             changes.iter().rev().find(|change| change.at.main.0 <= at)?.record.clone()
         });

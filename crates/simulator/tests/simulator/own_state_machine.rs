@@ -79,7 +79,11 @@ impl Workload for Additions {
     fn open(&self, _: &Home<'_>) -> Result<Opened<Sum>, Infallible> {
         let number = self.machines.get();
         self.machines.set(number + 1);
-        Ok(Opened { machine: Sum { total: 0, bug: self.bug, number }, position: None, reached: vec![] })
+        Ok(Opened {
+            machine: Sum { total: 0, bug: self.bug, number },
+            position: None,
+            reached: vec![],
+        })
     }
 
     fn draw(&mut self, rng: &mut Rng) -> Operation {

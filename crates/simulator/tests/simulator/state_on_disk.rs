@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use quorate_disk::{Disk, DiskError, OpenOptions};
 use quorate_raft::{Configuration, EntryId, LogIndex, NodeId, RequestId, SnapshotMeta};
-use quorate_replica::{
-    BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
-};
+use quorate_replica::{BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine};
 use quorate_simulator::{
     Checker, Counter, Counters, Home, Length, Opened, Options, Report, Request, Rng, Simulation,
     TraceMode, Workload,
@@ -82,7 +80,10 @@ impl State {
         let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
         let [index, term, total, voters @ ..] = numbers.as_slice() else { return None };
         let configuration = Configuration::of_voters(voters.iter().copied().map(NodeId));
-        Some(Self { at: SnapshotMeta { last: EntryId::new(*term, *index), configuration }, total: *total })
+        Some(Self {
+            at: SnapshotMeta { last: EntryId::new(*term, *index), configuration },
+            total: *total,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 use quorate_disk::{MemoryDisk, Trace};
 use quorate_kv::{Command, CompactionRequest, DeleteRangeRequest, KeyRange, PutRequest, Revision};
 
+use crate::install::names;
 use crate::support::{Member, Model, log};
 
 /// A run of a member with its trace, and which position was durable after how many operations.
@@ -143,4 +144,32 @@ fn deletions_leave_the_disk_once_a_checkpoint_covers_them() {
     drop(member);
     let member = Member::start(&disk, 0, 1000).unwrap();
     member.check(&Model::new(&log));
+}
+
+/// Between its slices keys change and compaction goes on, and the store has to have caught up.
+#[test]
+fn a_checkpoint_has_its_name_only_after_a_flush_that_came_after_it() {
+    let log = log(12, 80);
+    let disk = MemoryDisk::new(1);
+    let mut member = Member::start(&disk, 0, 80).unwrap();
+    let named = || names(&disk).iter().any(|name| name.contains(".index-"));
+    let idle = |member: &mut Member| while member.background() || member.run_job().unwrap() {};
+    while !names(&disk).iter().any(|name| name.ends_with(".index.new")) {
+        idle(&mut member);
+        member.apply(&log);
+        member.flush();
+        member.run_job().unwrap();
+        member.background();
+        member.run_job().unwrap();
+    }
+    // A flush that is taken before the last slice does not count.
+    member.flush();
+    idle(&mut member);
+    assert!(!named());
+    member.apply(&log);
+    idle(&mut member);
+    assert!(!named());
+    member.flush();
+    idle(&mut member);
+    assert!(named());
 }

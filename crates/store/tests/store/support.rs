@@ -25,7 +25,7 @@ pub(crate) fn store_config() -> StoreConfig {
         checkpoint_bytes_min: 600,
         checkpoint_percent: 50,
         checkpoint_slice_keys: 3,
-        checkpoint_slices_max: 2,
+        checkpoint_waiting_bytes_max: 64,
         snapshot_chunk_bytes: 600,
         snapshot_commit_bytes: 1500,
     }
