@@ -44,9 +44,9 @@
 //! not there, goes on with those that remember: the quarantined member is sent everything and counts
 //! as if it were down.
 //!
-//! Where heartbeats are not messages of their own
-//! ([`Replication::OnHeartbeat`](crate::Replication::OnHeartbeat)) nothing answers them, so that a
-//! quarantined member never counts there.
+//! Where heartbeats are not regular messages of their own
+//! ([`Replication::OnHeartbeat`](crate::Replication::OnHeartbeat)) they are answered for reads alone,
+//! so that a quarantined member may never count there.
 //!
 //! # What the host owes
 //!
@@ -60,7 +60,9 @@
 //! A leader that was not told yet believes the quarantined follower's log to match as far as it once
 //! did, and may tell in a heartbeat that more is committed than the new log holds, or something
 //! else than it holds there. So the follower learns what is committed from AppendRequests and
-//! snapshots alone, which say so of nothing but the entries that they name.
+//! snapshots alone, which say so of nothing but the entries that they name. Such a request may be
+//! lost while nothing else happens, so the leader sends it one, an empty one mostly, at every
+//! heartbeat.
 
 use crate::leader::Leader;
 use crate::message::Message;

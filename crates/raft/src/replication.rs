@@ -191,6 +191,7 @@ impl Node {
     pub(crate) fn handle_heartbeat_response(&mut self, from: NodeId, sequence: u64) {
         let last = self.log.last();
         let (now, patience_ms) = (self.now, self.config.heartbeat_interval_ms);
+        let reborn = self.reborn.contains(&from);
         let Some(progress) = self.hear_follower(from) else { return };
         progress.heartbeat_answered = progress.heartbeat_answered.max(sequence);
         // What was sent just now may well be on its way still, however many heartbeats a busy
@@ -203,6 +204,8 @@ impl Node {
                 *waiting_for = None;
                 false
             }
+            // One that is quarantined learns what is committed by requests alone.
+            State::Replicate(_) if reborn => true,
             State::Replicate(window) => progress.matched < last && !window.is_empty(),
             State::Snapshot { .. } => false,
         };
