@@ -160,7 +160,7 @@ impl<M: HostedMachine> Handle<M> {
             return Err(ReadError::Failed(ReadFailure::Overload));
         };
         let (respond, response) = oneshot::channel();
-        let asked = Asked { query, respond, _permit: permit, machine: PhantomData };
+        let asked = Asked { query, respond, permit, machine: PhantomData };
         Ok((Read::Query(Box::new(asked)), response))
     }
 

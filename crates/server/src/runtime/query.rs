@@ -69,7 +69,7 @@ pub(super) type BoxedQuery<M> = Box<dyn ErasedQuery<M>>;
 pub(super) struct Asked<M: StateMachine, Q: Query<M>> {
     pub(super) query: Q,
     pub(super) respond: oneshot::Sender<Result<Q::Answer, ReadError>>,
-    pub(super) _permit: QueryPermit,
+    pub(super) permit: QueryPermit,
     pub(super) machine: PhantomData<fn(&M)>,
 }
 
@@ -83,8 +83,8 @@ impl<M: StateMachine + 'static, Q: Query<M>> ErasedQuery<M> for Asked<M, Q> {
             Step::More => Stepped::More(self),
             Step::Finish => Stepped::Finish(self),
             Step::Answer(answer) => {
-                // A caller that has gone away needs no answer.
-                let _ = self.respond.send(Ok(answer));
+                let Self { respond, permit, .. } = *self;
+                answer_to(respond, permit, answer);
                 Stepped::Answered
             }
         })
@@ -95,9 +95,9 @@ impl<M: StateMachine + 'static, Q: Query<M>> ErasedQuery<M> for Asked<M, Q> {
     }
 
     fn finish(self: Box<Self>) -> Result<(), M::Error> {
-        if !self.respond.is_closed() {
-            let answer = self.query.finish()?;
-            let _ = self.respond.send(Ok(answer));
+        let Self { query, respond, permit, .. } = *self;
+        if !respond.is_closed() {
+            answer_to(respond, permit, query.finish()?);
         }
         Ok(())
     }
@@ -105,6 +105,13 @@ impl<M: StateMachine + 'static, Q: Query<M>> ErasedQuery<M> for Asked<M, Q> {
     fn fail(self: Box<Self>, error: ReadError) {
         let _ = self.respond.send(Err(error));
     }
+}
+
+/// Answers; by then the query counts no longer.
+fn answer_to<A>(respond: oneshot::Sender<Result<A, ReadError>>, permit: QueryPermit, answer: A) {
+    drop(permit);
+    // A caller that has gone away needs no answer.
+    let _ = respond.send(Ok(answer));
 }
 
 /// The history thread.

@@ -5,8 +5,11 @@ use quorate_replica::{
     Background, BoxedJob, FlushConfig, Job, SnapshotReader, SnapshotSink, SnapshotSource,
 };
 
+use quorate_raft::{Entry, EntryId, GroupId, Message, Payload, Term};
+use std::sync::Condvar;
+
 use super::*;
-use crate::transport::{Admission, OutgoingSnapshot};
+use crate::transport::{Admission, OutgoingSnapshot, SnapshotOffer};
 
 /// Remembers every command, here and on what takes a disk's place.
 #[derive(Debug, Default)]
@@ -27,7 +30,7 @@ enum JobState {
 }
 
 #[derive(Clone, Debug, Default)]
-struct NotesDisk(Arc<Mutex<OnDisk>>);
+struct NotesDisk(Arc<Mutex<OnDisk>>, Slow);
 
 #[derive(Debug, Default)]
 struct OnDisk {
@@ -35,6 +38,22 @@ struct OnDisk {
     commands: Vec<Vec<u8>>,
     background_jobs: usize,
     broken: bool,
+}
+
+/// Holds the jobs of a disk that is slow for a while.
+#[derive(Clone, Debug, Default)]
+struct Slow(Arc<(Mutex<bool>, Condvar)>);
+
+impl Slow {
+    fn set(&self, slow: bool) {
+        *self.0.0.lock().expect("as below") = slow;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let slow = self.0.0.lock().expect("as below");
+        drop(self.0.1.wait_while(slow, |slow| *slow).expect("as below"));
+    }
 }
 
 impl NotesDisk {
@@ -53,14 +72,19 @@ impl Job for NotesJob {
 
     fn run(self: Box<Self>) -> Result<(), CommandError> {
         match *self {
-            Self::Flush(disk, meta, commands) => disk.with(|disk| {
-                if disk.broken {
-                    return Err(CommandError::Malformed);
-                }
-                disk.meta = meta;
-                disk.commands = commands;
-                Ok(())
-            }),
+            Self::Flush(disk, meta, commands) => {
+                disk.1.wait();
+                disk.with(|disk| {
+                    if disk.broken {
+                        return Err(CommandError::Malformed);
+                    }
+                    // The state of an earlier index was replaced while this waited.
+                    if meta.last.index > disk.meta.last.index {
+                        (disk.meta, disk.commands) = (meta, commands);
+                    }
+                    Ok(())
+                })
+            }
             Self::Background(disk) => {
                 disk.with(|disk| disk.background_jobs += 1);
                 Ok(())
@@ -326,6 +350,47 @@ async fn a_member_that_comes_late_is_sent_a_snapshot_and_then_entries() {
     assert!(*wires.snapshots.lock().expect("as above") > 0);
     // And goes on to flush what comes after.
     reaches(&late, |status| status.compacted.index > LogIndex(6)).await;
+}
+
+/// What a leader of term 1 says to the member under test.
+fn from_leader(message: Message) -> Envelope {
+    Envelope { group: GroupId(0), from: NodeId(2), to: NodeId(1), term: Term(1), message }
+}
+
+fn append(sequence: u64, index: u64) -> Envelope {
+    let request = RequestId { member: NodeId(2), boot: 1, sequence: index };
+    let payload = Payload::Command { request, data: Arc::from([index as u8]) };
+    let entries = vec![Entry { id: EntryId::new(1, index), payload }];
+    let previous = EntryId::new(u64::from(index > 1), index - 1);
+    let commit = LogIndex(index);
+    from_leader(Message::AppendRequest { sequence, previous, entries, commit })
+}
+
+/// The replica waits for the end of every flush; and the new state must not be told of the old one's.
+#[tokio::test]
+async fn a_flush_that_an_install_overtook_ends_too() {
+    let member = start_one(1, 3, &Wires::default(), RuntimeConfig::default());
+    let handle = member.running.handle();
+    member.disk.1.set(true);
+    handle.peer_message(append(1, 1));
+    reaches(&member, |status| status.applied == LogIndex(1)).await;
+    // The flush of entry 1 is under way or about to be, and stays so.
+    let configuration = Configuration::of_voters((1..=3).map(NodeId));
+    let meta = SnapshotMeta { last: EntryId::new(1, 9), configuration };
+    let announcement = from_leader(Message::InstallSnapshot { snapshot: meta });
+    let offer = SnapshotOffer { announcement, bytes_estimate: 0 };
+    let Admission::Wanted(mut incoming) = handle.peer_snapshot_offered(&offer) else {
+        panic!("it has less than that");
+    };
+    incoming.write(0, b"from the leader".as_slice().into()).expect("it can be written");
+    incoming.finish().expect("it is whole");
+    reaches(&member, |status| status.applied == LogIndex(9)).await;
+    member.disk.1.set(false);
+    // What comes after is flushed, and the log cut behind it.
+    handle.peer_message(append(2, 10));
+    reaches(&member, |status| status.compacted.index == LogIndex(10)).await;
+    let commands = handle.read_local(|notes| notes.commands.clone()).await;
+    assert_eq!(commands, Ok(vec![b"from the leader".to_vec(), vec![10]]));
 }
 
 #[tokio::test]

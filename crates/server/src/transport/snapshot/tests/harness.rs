@@ -171,6 +171,15 @@ pub(super) fn offer(from: NodeId, to: NodeId, term: u64) -> SnapshotOffer {
     SnapshotOffer { announcement, bytes_estimate: 1000 }
 }
 
+/// One whose group has more members than any group has.
+pub(super) fn long_offer() -> SnapshotOffer {
+    let configuration = Configuration::of_voters((0..50_000).map(NodeId));
+    let snapshot = SnapshotMeta { last: EntryId::new(1, 9), configuration };
+    let mut offer = offer(PEER, US, 1);
+    offer.announcement.message = Message::InstallSnapshot { snapshot };
+    offer
+}
+
 pub(super) fn config() -> TransportConfig {
     TransportConfig {
         reconnect_ms_min: 1,
