@@ -60,6 +60,11 @@ pub struct Config {
     pub apply_bytes_max: usize,
     /// Bytes of recent entries that stay in memory once they are durable and applied.
     pub memory_bytes_max: usize,
+    /// Bytes of entries a second that a leader sends to a follower so far behind that its entries
+    /// have to be loaded, until it is up to date: so that this leaves processors, disks and network
+    /// to the writes meanwhile; `u64::MAX` for no bound. A group that writes faster than this never
+    /// brings such a follower up to date entry by entry.
+    pub catch_up_bytes_per_second_max: u64,
     /// Bytes of entries in memory at which also those leave it that are durable and not applied
     /// yet, to be loaded again once the state machine gets to them.
     pub memory_unapplied_bytes_max: usize,
@@ -126,6 +131,7 @@ impl Config {
             inflight_bytes_max: 16 << 20,
             apply_bytes_max: 8 << 20,
             memory_bytes_max: 32 << 20,
+            catch_up_bytes_per_second_max: u64::MAX,
             memory_unapplied_bytes_max: 96 << 20,
             snapshot_timeout_ms: 60_000,
             snapshot_retry_ms: 2000,

@@ -42,7 +42,8 @@ pub(crate) struct Transfer {
 impl Leader {
     pub(crate) fn next_deadline(&self) -> Millis {
         let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
-        transfer.map_or(self.heartbeat_due, |deadline| deadline.min(self.heartbeat_due))
+        let paced = self.progress.values().filter_map(|progress| progress.paced_until);
+        paced.chain(transfer).chain([self.heartbeat_due]).min().unwrap_or(self.heartbeat_due)
     }
 }
 
@@ -104,6 +105,8 @@ impl Node {
         if leader.transfer.as_ref().is_some_and(|transfer| transfer.deadline <= self.now) {
             leader.transfer = None;
         }
+        self.go_on_with_paced();
+        let RoleState::Leader(leader) = &mut self.role else { return };
         if leader.heartbeat_due > self.now {
             return;
         }

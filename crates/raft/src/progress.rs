@@ -41,6 +41,10 @@ pub(crate) struct Progress {
     pub(crate) sent_at: Millis,
     /// Entries for it are being loaded.
     pub(crate) loading: Option<LoadId>,
+    /// It is so far behind that it is brought up to date at a bounded pace.
+    pub(crate) catching_up: bool,
+    /// It is to be sent no more entries before this.
+    pub(crate) paced_until: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -99,6 +103,8 @@ impl Progress {
             commit_sent: LogIndex(0),
             sent_at: now,
             loading: None,
+            catching_up: false,
+            paced_until: None,
         }
     }
 
@@ -125,6 +131,17 @@ impl Progress {
             State::Snapshot { .. } => unreachable!("nothing is appended below a snapshot"),
         }
         self.sequence
+    }
+
+    /// Notes that so many bytes of entries were sent, up to the last there are or not. While it is
+    /// catching up, the next ones wait for as long as these take at `rate` bytes a second.
+    pub(crate) fn pace(&mut self, bytes: usize, rate: u64, now: Millis, up_to_date: bool) {
+        const MILLIS_PER_SECOND: u64 = 1000;
+        self.catching_up &= !up_to_date;
+        if self.catching_up {
+            let wait_ms = (bytes as u64).saturating_mul(MILLIS_PER_SECOND) / rate.max(1);
+            self.paced_until = (wait_ms > 0).then(|| now.after(wait_ms));
+        }
     }
 
     /// The follower's log matches up to `matched`. Success is never stale: what matched once
@@ -160,6 +177,7 @@ impl Progress {
 
     /// Waits for a snapshot to be installed.
     pub(crate) fn become_snapshot(&mut self, until: Millis) {
+        self.catching_up = true;
         self.state = State::Snapshot { until };
         self.loading = None;
     }

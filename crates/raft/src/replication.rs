@@ -46,6 +46,7 @@ impl Node {
                         Slice::Disk(to) => {
                             let load = self.load_for_peer(peer, from, to);
                             if let Some(progress) = self.progress_of(peer) {
+                                progress.catching_up = true;
                                 progress.loading = Some(load);
                             }
                             return;
@@ -70,6 +71,9 @@ impl Node {
         if self.log.term(progress.next.previous()).is_none() {
             return Next::Snapshot;
         }
+        if progress.paced_until.is_some_and(|until| self.now < until) {
+            return Next::Nothing;
+        }
         let has_more = progress.next <= self.log.last();
         let room = match &progress.state {
             State::Replicate(window) => {
@@ -86,9 +90,24 @@ impl Node {
         }
     }
 
+    /// Sends what is due to those that are brought up to date at a bounded pace.
+    pub(crate) fn go_on_with_paced(&mut self) {
+        let now = self.now;
+        for peer in self.peers() {
+            if let Some(progress) = self.progress_of(peer)
+                && progress.paced_until.is_some_and(|until| until <= now)
+            {
+                progress.paced_until = None;
+                self.replicate_to(peer);
+            }
+        }
+    }
+
     /// Sends these entries, which begin at the peer's next one, or none.
     pub(crate) fn send_entries(&mut self, peer: NodeId, entries: Vec<Entry>) {
         let (commit, now) = (self.log.commit(), self.now);
+        let rate = self.config.catch_up_bytes_per_second_max;
+        let log_ends = self.log.last();
         let Some(progress) = self.progress_of(peer) else { return };
         if matches!(progress.state, State::Snapshot { .. }) {
             return;
@@ -99,6 +118,7 @@ impl Node {
         let last = entries.last().map_or(before, |entry| entry.id.index);
         let Some(progress) = self.progress_of(peer) else { return };
         let sequence = progress.sent(last, bytes, commit, now);
+        progress.pace(bytes, rate, now, last == log_ends);
         let previous = EntryId { term, index: before };
         self.send(peer, Message::AppendRequest { sequence, previous, entries, commit });
     }

@@ -7,6 +7,8 @@
 
 /// The members, their disks and their clock: the smallest host that a `Node` can have.
 mod cluster;
+/// The limits that a script can set.
+mod limits;
 /// One member with its disk, as both survive or do not survive a crash.
 mod member;
 /// Messages on their way, cut links, and messages held back.

@@ -11,6 +11,7 @@ use quorate_raft::{
 };
 
 use crate::cluster::{Cluster, Manual};
+use crate::limits::set_limit;
 use crate::network::Filter;
 use crate::print;
 
@@ -510,35 +511,6 @@ impl Script {
 
 fn set_manual(manual: &mut bool, by: Option<By>) {
     *manual = by.map_or(*manual, |by| by == By::Script);
-}
-
-fn set_limit(cluster: &mut Cluster, name: &str, value: u64) -> Result<(), Box<dyn Error>> {
-    let size = usize::try_from(value)?;
-    let ids: Vec<NodeId> = cluster.members.keys().copied().collect();
-    for id in ids {
-        let config = &mut cluster.member(id).config;
-        match name {
-            "proposal_timeout_ms" => config.proposal_timeout_ms = value,
-            "read_timeout_ms" => config.read_timeout_ms = value,
-            "snapshot_timeout_ms" => config.snapshot_timeout_ms = value,
-            "snapshot_retry_ms" => config.snapshot_retry_ms = value,
-            "command_bytes_max" => config.command_bytes_max = size,
-            "proposals_max" => config.proposals_max = size,
-            "reads_max" => config.reads_max = size,
-            "uncommitted_bytes_max" => config.uncommitted_bytes_max = size,
-            "append_bytes_max" => config.append_bytes_max = size,
-            "inflight_messages_max" => config.inflight_messages_max = size,
-            "inflight_bytes_max" => config.inflight_bytes_max = size,
-            "apply_bytes_max" => config.apply_bytes_max = size,
-            "memory_bytes_max" => config.memory_bytes_max = size,
-            "memory_unapplied_bytes_max" => config.memory_unapplied_bytes_max = size,
-            _ => return Err(format!("no such limit: {name}").into()),
-        }
-        cluster.crash(id);
-        cluster.restart(id);
-    }
-    cluster.output.clear();
-    Ok(())
 }
 
 fn write_disk(

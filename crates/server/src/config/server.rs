@@ -26,7 +26,7 @@ const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
 const LOG_RETAINED_BYTES_DEFAULT: u64 = 32 << 20;
-const SNAPSHOT_BYTES_PER_SECOND_DEFAULT: u64 = 32 << 20;
+const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
 
 /// One member, ready to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ pub struct ServerConfig {
     /// Bytes of the log that stay behind the store, for members that lag: so many that lag a little
     /// need no snapshot. Eight times as many stay for one that is known to need them.
     pub log_retained_bytes: u64,
-    /// Bytes of a snapshot that are sent to one member in a second.
-    pub snapshot_bytes_per_second: u64,
+    /// Bytes a second that are sent to a member that is far behind, of a snapshot or of old entries.
+    pub catch_up_bytes_per_second: u64,
     /// Least severe level that is logged: `debug`, `info`, `warn` or `error`.
     pub log_level: tracing::Level,
     /// How log lines look.
@@ -259,10 +259,10 @@ impl ServerConfig {
                 u32::MAX.into(),
             )?,
             log_retained_bytes: positive(flags, "log-retained-bytes", LOG_RETAINED_BYTES_DEFAULT)?,
-            snapshot_bytes_per_second: positive(
+            catch_up_bytes_per_second: positive(
                 flags,
-                "snapshot-bytes-per-second",
-                SNAPSHOT_BYTES_PER_SECOND_DEFAULT,
+                "catch-up-bytes-per-second",
+                CATCH_UP_BYTES_PER_SECOND_DEFAULT,
             )?,
             log_level: choose(
                 flags,

@@ -120,6 +120,7 @@ fn start_member(
         quarantined: data.incarnation.is_reborn(),
         proposal_timeout_ms: request_timeout_ms,
         read_timeout_ms: request_timeout_ms,
+        catch_up_bytes_per_second_max: config.catch_up_bytes_per_second,
         command_bytes_max: config.request_bytes_max.saturating_add(COMMAND_OVERHEAD_BYTES),
         ..Config::new(config.member, random_u64())
     };
@@ -153,7 +154,7 @@ fn start_member(
     Ok(start(parts, |handle| {
         let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
         let limits = TransportConfig {
-            snapshot_bytes_per_second_max: config.snapshot_bytes_per_second,
+            snapshot_bytes_per_second_max: config.catch_up_bytes_per_second,
             ..TransportConfig::default()
         };
         Arc::new(PeerTransport::start(&limits, identity, peers, listeners, &inbox))

@@ -16,7 +16,7 @@ const SHORT_LOG: &[&str] = &[
     "--heartbeat-interval=20",
     "--election-timeout=200",
     "--log-retained-bytes=65536",
-    "--snapshot-bytes-per-second=1000000000",
+    "--catch-up-bytes-per-second=1000000000",
 ];
 
 /// The value of a key at a revision, or the words of the refusal.
