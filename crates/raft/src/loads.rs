@@ -107,7 +107,8 @@ impl Node {
     }
 
     pub(crate) fn load_for_peer(&mut self, peer: NodeId, from: LogIndex, to: LogIndex) -> LoadId {
-        self.load(from, to, self.config.append_bytes_max, Purpose::Peer(peer))
+        let bytes_max = self.request_bytes_max(peer);
+        self.load(from, to, bytes_max, Purpose::Peer(peer))
     }
 
     fn load(&mut self, from: LogIndex, to: LogIndex, bytes_max: usize, purpose: Purpose) -> LoadId {

@@ -40,13 +40,15 @@ impl Node {
                 }
                 Next::Snapshot => return self.begin_snapshot(peer),
                 Next::Entries(from) => {
-                    let last = self.log.last();
-                    match self.log.slice(from, last, self.config.append_bytes_max) {
+                    let (last, bytes_max) = (self.log.last(), self.request_bytes_max(peer));
+                    match self.log.slice(from, last, bytes_max) {
                         Slice::Memory(entries) => self.send_entries(peer, entries),
                         Slice::Disk(to) => {
-                            let load = self.load_for_peer(peer, from, to);
                             if let Some(progress) = self.progress_of(peer) {
                                 progress.catching_up = true;
+                            }
+                            let load = self.load_for_peer(peer, from, to);
+                            if let Some(progress) = self.progress_of(peer) {
                                 progress.loading = Some(load);
                             }
                             return;
@@ -55,6 +57,17 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Bytes of entries in one request. To a follower that is brought up to date at a bounded pace
+    /// they go in small portions: the pace is meant to hold from one moment to the next.
+    pub(crate) fn request_bytes_max(&mut self, peer: NodeId) -> usize {
+        const PORTIONS_PER_SECOND: u64 = 100;
+        let rate = self.config.catch_up_bytes_per_second_max;
+        let whole = self.config.append_bytes_max;
+        let catching_up = self.progress_of(peer).is_some_and(|progress| progress.catching_up);
+        let portion = usize::try_from(rate / PORTIONS_PER_SECOND).unwrap_or(usize::MAX);
+        if catching_up { whole.min(portion) } else { whole }
     }
 
     fn next_for(&self, peer: NodeId) -> Next {
