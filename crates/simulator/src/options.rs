@@ -233,6 +233,8 @@ impl Options {
         self.faults.kinds.clear();
         self.network = NetworkOptions::calm();
         self.host.drift_permille_max = 0;
+        self.host.store_ms_max = 0;
+        self.storage.flush = FlushConfig::default();
         self
     }
 }
