@@ -118,7 +118,7 @@ impl Drop for SmallDisk {
 async fn a_full_disk_stops_the_member_and_loses_nothing() {
     // Less than a segment; then one segment, and part of the next.
     const TOO_SMALL: u64 = 8;
-    const ONE_SEGMENT: u64 = 72;
+    const ONE_SEGMENT: u64 = 24;
     const ROOM: u64 = 300;
     let mut cluster = Cluster::prepare(1, QUICK);
     let Some(disk) = SmallDisk::mount(&cluster.data_directory(0), TOO_SMALL) else {
