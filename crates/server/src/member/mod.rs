@@ -77,14 +77,16 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     // The log keeps its segments open, so this comes before the log.
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (running, clients) = runtime.block_on(async {
+    let (running, quarantined, clients) = runtime.block_on(async {
         // Before anything is written: a member that cannot be reached must not leave data behind.
         let peers = listen(&config.listen_peer_urls).await?;
         let clients = listen(&config.listen_client_urls).await?;
         let data = DataDirectory::open(config)?;
-        Ok::<_, StartError>((start_member(config, data, peers)?, clients))
+        let quarantined = data.incarnation.is_reborn();
+        Ok::<_, StartError>((start_member(config, data, peers)?, quarantined, clients))
     })?;
-    runtime.block_on(serve(config, &running, clients));
+    let info = cluster_info(config, quarantined);
+    runtime.block_on(serve(config, info, &running, clients));
     // Closes all connections, so that nothing new arrives while the threads end.
     drop(runtime);
     Ok(running.stop())
@@ -108,7 +110,8 @@ fn start_member(
 ) -> Result<Running<KvMachine>, StartError> {
     if data.incarnation.is_reborn() {
         tracing::warn!(
-            "this member lost its data once: it holds data and serves, and takes no part in elections"
+            "this member lost its data once: it gets it from the others, holds data and serves, and \
+             takes no part in elections; until it is replaced, a leader is elected by the others alone"
         );
     }
     let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
@@ -180,8 +183,13 @@ const COMMAND_OVERHEAD_BYTES: usize = 4096;
 
 /// Serves clients until the member is asked to stop or stops by itself, and lets what is under way
 /// finish.
-async fn serve(config: &ServerConfig, running: &Running<KvMachine>, clients: Vec<TcpListener>) {
-    let info = Arc::new(cluster_info(config));
+async fn serve(
+    config: &ServerConfig,
+    info: ClusterInfo,
+    running: &Running<KvMachine>,
+    clients: Vec<TcpListener>,
+) {
+    let info = Arc::new(info);
     let health = Health::not_serving().await;
     let limit = ConnectionLimit::of_system();
     let (stopping, _) = watch::channel(false);
@@ -241,7 +249,7 @@ async fn announce(
     }
 }
 
-fn cluster_info(config: &ServerConfig) -> ClusterInfo {
+fn cluster_info(config: &ServerConfig, quarantined: bool) -> ClusterInfo {
     let members = config.members.iter().map(|(&id, member)| MemberInfo {
         id,
         name: member.name.clone(),
@@ -251,6 +259,7 @@ fn cluster_info(config: &ServerConfig) -> ClusterInfo {
         cluster_id: config.cluster,
         member_id: config.member,
         members: members.collect(),
+        quarantined,
         emulated_version: EMULATED_VERSION.to_owned(),
         limits: ApiLimits {
             request_bytes_max: config.request_bytes_max,

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use tokio::task::JoinSet;
 
 use crate::bad_input::{QUICK, REFUSED, assert_no_panic, refused};
-use crate::cluster::proto::etcdserverpb::{CompactionRequest, DefragmentRequest, RangeRequest};
+use crate::cluster::proto::etcdserverpb::{
+    CompactionRequest, DefragmentRequest, RangeRequest, StatusResponse,
+};
 use crate::cluster::{Cluster, put};
 use crate::process::until;
 
@@ -255,5 +257,44 @@ async fn a_member_that_lost_its_data_gets_it_back_from_the_others_and_never_lead
         cluster.log(follower).contains("as many members that lost their data as a minority")
     })
     .await;
+    assert_no_panic(&cluster);
+}
+
+/// A quorum that elects is one of members that remember; where there is none, whoever asks is told.
+#[tokio::test]
+async fn without_both_others_nobody_is_elected_and_the_member_says_so() {
+    let mut cluster = Cluster::start_with(3, SHORT_LOG).await;
+    cluster.put(0, "before", "value").await;
+    let leader = cluster.leader().await;
+    let (wiped, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.kill(wiped);
+    fs::remove_dir_all(cluster.data_directory(wiped)).expect("removed");
+    cluster.start_member_with(wiped, &["--initial-cluster-state=existing".to_owned()]);
+    cluster.wait_until_it_serves(wiped).await;
+    let errors = cluster.status(wiped).await.expect("it serves").errors;
+    assert!(errors.iter().any(|text| text.contains("no part in elections")), "{errors:?}");
+    let of_others = cluster.status(other).await.expect("it serves").errors;
+    assert!(of_others.is_empty(), "{of_others:?}");
+
+    // The one that is left stands, again and again, and does not get the vote that it needs.
+    cluster.kill(leader);
+    until("the loss of the leader to be noticed", async || {
+        let no_leader = |status: StatusResponse| {
+            status.errors.iter().any(|text| text == "etcdserver: no leader")
+        };
+        cluster.status(other).await.is_ok_and(no_leader)
+            && cluster.status(wiped).await.is_ok_and(no_leader)
+    })
+    .await;
+    let term = cluster.status(wiped).await.expect("it serves").raft_term;
+    assert!(cluster.get(wiped, "before").await.is_err(), "nobody could confirm it");
+    let status = cluster.status(wiped).await.expect("it serves");
+    assert_eq!((status.raft_term, status.leader), (term, 0));
+    // What it holds it still shows to whoever asks for no more than that.
+    assert_eq!(cluster.everything(wiped, "before").await.len(), 1);
+
+    cluster.start_member(leader);
+    cluster.put(wiped, "after", "value").await;
+    assert_ne!(cluster.leader().await, wiped);
     assert_no_panic(&cluster);
 }

@@ -17,6 +17,9 @@ use crate::proto::etcdserverpb::maintenance_server::Maintenance;
 /// the start, and etcdctl divides by its size.
 const DB_SIZE_BYTES_MIN: i64 = 1;
 
+/// What a member says of itself that has lost its data once.
+const QUARANTINED: &str = "quorate: this member lost its data once and takes no part in elections";
+
 /// See the module.
 pub(super) struct MaintenanceService {
     gate: Arc<Gate>,
@@ -55,6 +58,9 @@ impl Maintenance for MaintenanceService {
         if status.role.leader.is_none() {
             let (_code, text) = ApiError::NoLeader.code_and_text();
             errors.push(text.to_owned());
+        }
+        if info.quarantined {
+            errors.push(QUARANTINED.to_owned());
         }
         Ok(Response::new(wire::StatusResponse {
             header: Some(self.gate.header(revision)),

@@ -52,6 +52,8 @@ pub struct ClusterInfo {
     /// The members that the cluster began with, in any order. What they publish of themselves later
     /// replaces their names.
     pub members: Vec<MemberInfo>,
+    /// This member has lost its data once, and takes no part in elections.
+    pub quarantined: bool,
     /// The version of etcd to report, [`EMULATED_VERSION`] by default.
     pub emulated_version: String,
     /// The limits.
