@@ -13,6 +13,8 @@ use crate::storage::Death;
 use crate::violation::{Checker, Violation};
 use crate::workload::{Outcome, Workload};
 
+/// Milliseconds from one look at whether all members are equal to the next.
+const LOOK_MS: u64 = 20;
 /// Milliseconds between two tries of a probe.
 const PROBE_RETRY_MS: u64 = 50;
 
@@ -77,8 +79,13 @@ impl<W: Workload> Simulation<W> {
 
     fn converge(&mut self) -> Verdict {
         let limit_ms = self.schedule.now_ms() + self.patience_ms();
-        if self.run_until(limit_ms, Self::has_converged)? {
-            return Ok(());
+        while self.schedule.now_ms() < limit_ms {
+            if self.has_converged() {
+                return Ok(());
+            }
+            // Looked at now and then only, for looking takes longer than most things that happen.
+            let look_ms = self.schedule.now_ms() + LOOK_MS;
+            self.run_until(look_ms, |_| false)?;
         }
         let endings: Vec<_> = (0..self.members.len()).map(|place| self.ending(place)).collect();
         Err(late(format!("members did not become equal: {endings:?}")))

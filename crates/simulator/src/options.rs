@@ -275,7 +275,7 @@ fn draw_raft(rng: &mut Rng) -> Config {
     config.memory_bytes_max = rng.pick(&[0, 1024, 1 << 16, 32 << 20]);
     config.uncommitted_bytes_max = rng.pick(&[1024, 1 << 16, 64 << 20]);
     config.proposals_max = rng.pick(&[3, 16_384]);
-    config.reads_max = rng.pick(&[3, 16_384]);
+    config.reads_max = rng.pick(&[1, 3, 16_384]);
     config.snapshot_retry_ms = rng.pick(&[200, 2000]);
     config.snapshot_timeout_ms = rng.pick(&[1000, 10_000]);
     config.end_proposals_with_leadership = rng.chance(200);
@@ -298,8 +298,8 @@ fn draw_raft(rng: &mut Rng) -> Config {
 fn draw_storage(rng: &mut Rng) -> StorageOptions {
     let flush = FlushConfig {
         // A flush is what costs most here, so few seeds have very many.
-        flush_bytes: rng.pick(&[1, 4096, 4096, 1 << 14, 1 << 14, 1 << 14, 16 << 20]),
-        flush_interval_ms: rng.pick(&[300, 2000, 5000]),
+        flush_bytes: rng.pick(&[1, 4096, 4096, 1 << 14, 1 << 14, 1 << 14, 1 << 15, 16 << 20]),
+        flush_interval_ms: rng.pick(&[500, 2000, 5000]),
         backlog_bytes_max: rng.pick(&[4096, 1 << 15, 128 << 20]),
         log_retained_bytes: rng.pick(&[0, 0, 2048, 1 << 14, 64 << 20]),
         // Less could be outrun by what a follower applies while it takes a snapshot in.

@@ -131,6 +131,8 @@ impl<W: Workload> Simulation<W> {
         self.begin()?;
         self.run_with_faults()?;
         self.run_healed()?;
+        // Before clients are asked: a wrong outcome is the cause of what they saw.
+        self.checkers.outcomes.compare(&self.checkers.state_machine_safety)?;
         self.check_contents()?;
         self.audit()?;
         self.checkers.outcomes.check(&self.checkers.state_machine_safety)

@@ -63,12 +63,17 @@ impl Outcomes {
         !self.open_proposals.is_empty() || !self.open_reads.is_empty()
     }
 
-    /// At the end of the run: compares what was told with what was applied.
+    /// At the end of the run, with all members dead: whatever they owed has ended, and as told.
     pub(crate) fn check(&self, applied: &StateMachineSafety) -> Verdict {
         if self.any_open() {
             let (proposals, reads) = (&self.open_proposals, &self.open_reads);
             return fails(format!("never ended: {proposals:?} {reads:?}"));
         }
+        self.compare(applied)
+    }
+
+    /// Compares what was told with what was applied.
+    pub(crate) fn compare(&self, applied: &StateMachineSafety) -> Verdict {
         for (request, outcome) in &self.ended {
             let index = applied.index_of(*request);
             let id: Option<EntryId> = index.and_then(|index| applied.id_at(index));
