@@ -12,6 +12,7 @@ use quorate_replica::{Effect, Event};
 use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{ApplyItem, Input, Life};
+use crate::network::Sent;
 use crate::schedule::{Occurrence, Place, Task};
 use crate::simulation::{Simulation, id_of, place_of};
 use crate::trace::Shown;
@@ -163,7 +164,10 @@ impl<W: Workload> Simulation<W> {
         }
         let now_ms = self.schedule.now_ms();
         let link = (place, place_of(envelope.to));
-        for (delay_ms, arriving) in self.network.send(now_ms, link, envelope, &mut self.counters) {
+        let losses = |place: Place| self.members[place].disks_lost;
+        let (from_losses, to_losses) = (losses(link.0), losses(link.1));
+        let sent = Sent { envelope, from_losses, to_losses };
+        for (delay_ms, arriving) in self.network.send(now_ms, link, sent, &mut self.counters) {
             self.schedule.after(delay_ms, Occurrence::Deliver(arriving));
         }
         Ok(())

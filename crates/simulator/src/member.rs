@@ -18,6 +18,8 @@ use crate::workload::{BoxedReading, MachineError, OperationId, Workload};
 pub(crate) struct Member<W: Workload> {
     pub(crate) id: NodeId,
     pub(crate) disk: MemoryDisk,
+    /// How many disks it had before this one. Once that is any, it is quarantined.
+    pub(crate) disks_lost: u64,
     pub(crate) clock: Clock,
     pub(crate) life: Option<Life<W>>,
     /// Frozen; what happens to it meanwhile waits in `pile`.
@@ -70,6 +72,8 @@ pub(crate) struct Life<W: Workload> {
     pub(crate) sequence_last: u64,
     pub(crate) read_last: ReadId,
     pub(crate) inbox: Vec<Input>,
+    /// How many lost disks of each peer it was told of.
+    pub(crate) losses_told: BTreeMap<Place, u64>,
     pub(crate) run_scheduled: bool,
     /// When it will be woken next, in simulated time.
     pub(crate) wake_at_ms: Option<u64>,
@@ -206,6 +210,7 @@ impl<W: Workload> Member<W> {
         Self {
             id,
             disk,
+            disks_lost: 0,
             clock,
             life: None,
             paused: false,
@@ -263,6 +268,7 @@ impl<W: Workload> Life<W> {
             sequence_last: 0,
             read_last: ReadId(0),
             inbox: Vec::new(),
+            losses_told: BTreeMap::new(),
             run_scheduled: false,
             wake_at_ms: None,
             spins: 0,

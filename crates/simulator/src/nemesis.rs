@@ -1,5 +1,6 @@
 //! What goes wrong, and when. A fault strikes now and then; which kinds there are, and how often,
-//! is the seed's. Disks never lose what they acknowledged: a majority's memory is not at stake.
+//! is the seed's. Disks never lose what they acknowledged, but for a minority of the members that may
+//! lose theirs whole: a majority's memory is not at stake.
 
 use quorate_raft::ElectionTimeout;
 use quorate_replica::Event;
@@ -75,6 +76,7 @@ impl<W: Workload> Simulation<W> {
                 self.put_in(place, Input::Event(Event::Campaign));
             }
             FaultKind::HandOver => self.hand_over(place),
+            FaultKind::WipeMember => return self.wipe(place),
         }
         Ok(())
     }
@@ -95,6 +97,18 @@ impl<W: Workload> Simulation<W> {
             let delay_ms = self.fault_rng.between(1, self.options.faults.outage_ms_max);
             self.schedule.after(delay_ms, Occurrence::Start(place));
         }
+    }
+
+    /// The member loses its disk, as long as those that never did are a majority.
+    fn wipe(&mut self, place: Place) -> Verdict {
+        let has_lost = |&other: &Place| other == place || self.members[other].disks_lost > 0;
+        let losers = (0..self.members.len()).filter(has_lost).count();
+        if 2 * losers >= self.members.len() {
+            return Ok(());
+        }
+        // One that is down is started by whoever was to start it.
+        self.crash(place, Death::PowerFailure);
+        self.lose_disk(place)
     }
 
     fn pause(&mut self, place: Place) {

@@ -18,6 +18,17 @@ const ARCHIVED_PERMILLE: u64 = 100;
 /// Second copies that are delayed for long, per thousand.
 const LATE_COPIES_PERMILLE: u64 = 300;
 
+/// A message on its way, and between which disks: connections end with the process at either end,
+/// so that nothing of a disk that is lost reaches the one that took its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) envelope: Envelope,
+    /// How many disks the sender had lost.
+    pub(crate) from_losses: u64,
+    /// How many disks the receiver had lost.
+    pub(crate) to_losses: u64,
+}
+
 /// The network.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -30,7 +41,7 @@ pub(crate) struct Network {
     cut: Vec<bool>,
     /// By sender and receiver: when the latest message arrives, where order is kept.
     latest_ms: Vec<u64>,
-    archive: Vec<Envelope>,
+    archive: Vec<Sent>,
 }
 
 impl Network {
@@ -86,12 +97,12 @@ impl Network {
         &mut self,
         now_ms: u64,
         (from, to): (Place, Place),
-        envelope: Envelope,
+        sent: Sent,
         counters: &mut Counters,
-    ) -> Vec<(u64, Envelope)> {
+    ) -> Vec<(u64, Sent)> {
         let mut arriving = Vec::new();
         counters.count(Counter::Messages);
-        self.archive(&envelope);
+        self.archive(&sent);
         if self.rng.chance(self.options.replay_permille) && !self.archive.is_empty() {
             counters.count(Counter::MessagesReplayed);
             let old = self.archive[self.rng.position(self.archive.len())].clone();
@@ -114,10 +125,10 @@ impl Network {
             } else {
                 self.delay(now_ms, from, to, counters)
             };
-            arriving.push((delay, envelope.clone()));
+            arriving.push((delay, sent.clone()));
         }
         let delay = self.delay(now_ms, from, to, counters);
-        arriving.push((delay, envelope));
+        arriving.push((delay, sent));
         arriving
     }
 
@@ -129,15 +140,15 @@ impl Network {
         (self.passes(from, to) && !breaks).then_some(delay_ms)
     }
 
-    fn archive(&mut self, envelope: &Envelope) {
+    fn archive(&mut self, sent: &Sent) {
         if self.options.replay_permille == 0 || !self.rng.chance(ARCHIVED_PERMILLE) {
             return;
         }
         if self.archive.len() < ARCHIVE_MAX {
-            self.archive.push(envelope.clone());
+            self.archive.push(sent.clone());
         } else {
             let position = self.rng.position(ARCHIVE_MAX);
-            self.archive[position] = envelope.clone();
+            self.archive[position] = sent.clone();
         }
     }
 
@@ -162,16 +173,17 @@ mod tests {
     use super::*;
     use quorate_raft::{GroupId, Message, NodeId, Term};
 
-    fn envelope() -> Envelope {
-        let message = Message::TimeoutNow;
-        Envelope { group: GroupId(0), from: NodeId(1), to: NodeId(2), term: Term(1), message }
+    fn sent() -> Sent {
+        let (group, from, to) = (GroupId(0), NodeId(1), NodeId(2));
+        let envelope = Envelope { group, from, to, term: Term(1), message: Message::TimeoutNow };
+        Sent { envelope, from_losses: 0, to_losses: 0 }
     }
 
     fn arrivals(options: NetworkOptions, messages: usize) -> (usize, Counters) {
         let mut network = Network::new(options, 2, Rng::new(1));
         let mut counters = Counters::default();
         let count =
-            (0..messages).map(|_| network.send(0, (0, 1), envelope(), &mut counters).len()).sum();
+            (0..messages).map(|_| network.send(0, (0, 1), sent(), &mut counters).len()).sum();
         (count, counters)
     }
 

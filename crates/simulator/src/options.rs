@@ -154,6 +154,8 @@ pub enum FaultKind {
     Campaign,
     /// A member stops gracefully.
     HandOver,
+    /// A member loses its disk, and comes back quarantined. Only ever a minority does.
+    WipeMember,
 }
 
 /// What happens to members and links.
@@ -180,7 +182,7 @@ pub struct ClientOptions {
     pub timeout_ms: u64,
 }
 
-const ALL_FAULTS: [FaultKind; 15] = [
+const ALL_FAULTS: [FaultKind; 16] = [
     FaultKind::Partition,
     FaultKind::Flap,
     FaultKind::PowerFailure,
@@ -196,6 +198,7 @@ const ALL_FAULTS: [FaultKind; 15] = [
     FaultKind::FailJob,
     FaultKind::FillDisk,
     FaultKind::SetTimers,
+    FaultKind::WipeMember,
 ];
 
 impl Options {

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use quorate_raft::{Envelope, Load};
 
+use crate::network::Sent;
 use crate::transfer::{Part, Reply};
 use crate::workload::OperationId;
 
@@ -64,7 +65,7 @@ pub(crate) enum Task {
 #[derive(Clone, Debug)]
 pub(crate) enum Occurrence {
     /// A message arrives.
-    Deliver(Envelope),
+    Deliver(Sent),
     /// Something happens to a member, unless it has died since.
     Member(Place, LifeNumber, Task),
     /// A member that is down starts.

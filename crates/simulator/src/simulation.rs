@@ -5,13 +5,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_disk::MemoryDisk;
-use quorate_raft::{Envelope, NodeId};
+use quorate_raft::NodeId;
 
 use crate::checkers::{Checkers, Verdict, check_linearizability};
 use crate::clients::Client;
 use crate::counters::{Counter, Counters};
 use crate::member::{Clock, Input, Member};
-use crate::network::Network;
+use crate::network::{Network, Sent};
 use crate::options::Options;
 use crate::rng::Rng;
 use crate::schedule::{LifeNumber, Occurrence, Place, Schedule, Task};
@@ -199,7 +199,7 @@ impl<W: Workload> Simulation<W> {
             return Ok(());
         }
         match occurrence {
-            Occurrence::Deliver(envelope) => self.deliver(envelope),
+            Occurrence::Deliver(sent) => self.deliver(sent),
             Occurrence::Member(place, life, task) => return self.perform(place, life, task),
             Occurrence::Start(place) => return self.start(place),
             Occurrence::Resume(place) => self.resume(place),
@@ -253,14 +253,34 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// A message arrives, unless a partition has come up meanwhile or nobody is there.
-    fn deliver(&mut self, envelope: Envelope) {
+    fn deliver(&mut self, sent: Sent) {
+        let Sent { envelope, from_losses, to_losses } = sent;
         let (from, to) = (place_of(envelope.from), place_of(envelope.to));
         if !self.network.passes(from, to) {
             self.counters.count(Counter::MessagesBlocked);
             return;
         }
+        if to_losses != self.members[to].disks_lost || !self.admit(to, from, from_losses) {
+            self.counters.count(Counter::MessagesOfLostDisks);
+            return;
+        }
         self.note(format_args!("{} <- {} {}", envelope.to, envelope.from, Shown(&envelope)));
         self.put_in(to, Input::Event(quorate_replica::Event::Peer(envelope)));
+    }
+
+    /// Whether a member hears what a peer says that has lost so many disks: nothing of an earlier
+    /// one. Of a later one it is told first, in each of its lives.
+    fn admit(&mut self, place: Place, peer: Place, losses: u64) -> bool {
+        let Some(life) = &mut self.members[place].life else { return true };
+        let told = life.losses_told.entry(peer).or_default();
+        if losses > *told {
+            *told = losses;
+            self.counters.count(Counter::PeersReborn);
+            self.note(format_args!("{} hears that {} is reborn", id_of(place), id_of(peer)));
+            self.put_in(place, Input::Event(quorate_replica::Event::PeerReborn(id_of(peer))));
+            return true;
+        }
+        losses == *told
     }
 
     /// Adds a line to the trace.

@@ -46,10 +46,11 @@ pub(crate) fn first_snapshot(members: usize) -> SnapshotMeta {
 impl<W: Workload> Simulation<W> {
     // ---- Birth
 
-    /// Makes the member's empty log.
+    /// Makes the member's empty log on an empty disk.
     pub(crate) fn create(&mut self, place: Place) -> Verdict {
         let member = id_of(place);
-        let identity = Identity { cluster: CLUSTER, member: member.0, incarnation: 1 };
+        let incarnation = 1 + self.members[place].disks_lost;
+        let identity = Identity { cluster: CLUSTER, member: member.0, incarnation };
         let snapshot = first_snapshot(self.members.len());
         let disk = Arc::new(self.members[place].disk.clone());
         Wal::create(disk, Path::new(LOG_DIRECTORY), identity, &snapshot, self.options.wal)
@@ -90,7 +91,8 @@ impl<W: Workload> Simulation<W> {
         }
         let boot = self.host_rng.number();
         let (seed, id) = (self.host_rng.number(), member);
-        let raft = Config { id, seed, ..self.options.raft.clone() };
+        let quarantined = self.members[place].disks_lost > 0;
+        let raft = Config { id, seed, quarantined, ..self.options.raft.clone() };
         let now = self.members[place].clock.local(self.schedule.now_ms());
         let mut config = ReplicaConfig::new(raft, boot);
         config.flush = self.workload.keeps_state().then_some(self.options.storage.flush);
@@ -151,6 +153,21 @@ impl<W: Workload> Simulation<W> {
         self.counters.add(Counter::WritesRecovered, survivors.found as u64);
         self.counters.add(Counter::WritesLost, lost as u64);
         Ok(())
+    }
+
+    /// The member, which is down, has lost its disk, and is given an empty one.
+    pub(crate) fn lose_disk(&mut self, place: Place) -> Verdict {
+        assert!(self.members[place].life.is_none(), "a disk is not lost under a running member");
+        self.counters.count(Counter::MembersWiped);
+        self.note(format_args!("{} has lost its disk", id_of(place)));
+        let disk = MemoryDisk::new(self.fault_rng.number());
+        let member = &mut self.members[place];
+        member.disk = disk;
+        member.disk_full = false;
+        member.disks_lost += 1;
+        member.interrupted.clear();
+        self.checkers.disk_lost(place, &first_snapshot(self.members.len()));
+        self.create(place)
     }
 
     // ---- Death

@@ -1,11 +1,11 @@
 //! Whatever a member takes for committed is on the disks of a quorum at that moment, those of
-//! members that are down included; and it never changes again, for nobody, in no later life. What
+//! members that are down included, or was on a disk that is lost since; and it never changes again, for nobody, in no later life. What
 //! disks have is taken from their acknowledgements: a member that counts too early is found at the
 //! first entry, whether or not anything is lost by it (openraft #1802; d-engine #447).
 
 use quorate_raft::{LogIndex, Status, Term};
 
-use super::recovery::DiskImage;
+use super::recovery::Recovery;
 use super::{Verdict, majority};
 use crate::violation::{Checker, Violation};
 
@@ -54,7 +54,7 @@ impl DurableCommit {
         place: usize,
         status: &Status,
         term_at: &impl Fn(LogIndex) -> Option<Term>,
-        images: &[DiskImage],
+        disks: &Recovery,
     ) -> Verdict {
         let fails = |evidence| Err(Violation::new(Checker::DurableCommit, evidence));
         let (commit, seen) = (status.commit.0, self.seen[place]);
@@ -81,12 +81,12 @@ impl DurableCommit {
                 }
                 continue;
             }
-            let holders = images.iter().filter(|image| image.term(index) == Some(term)).count();
-            if holders < majority(images.len()) {
+            let holders = disks.holders(index, term);
+            if holders < majority(disks.members()) {
                 return fails(format!(
                     "{} takes {index}@{term} for committed, but only {holders} of {} disks have it",
                     status.id,
-                    images.len()
+                    disks.members()
                 ));
             }
             self.committed.push(Committed { term, committed_in: status.role.term });
@@ -99,14 +99,14 @@ impl DurableCommit {
 mod tests {
     use super::super::samples::{entry, log_write, status};
     use super::*;
-    use quorate_raft::Role;
+    use quorate_raft::{Role, SnapshotMeta};
 
-    fn images(holders: usize) -> Vec<DiskImage> {
-        let mut images = vec![DiskImage::default(); 3];
-        for image in images.iter_mut().take(holders) {
-            image.take_in(&log_write(None, &[entry(1, 1, "a")]), &[]);
+    fn disks(holders: usize) -> Recovery {
+        let mut disks = Recovery::new(3, &SnapshotMeta::default());
+        for place in 0..holders {
+            disks.acknowledged(place, &[log_write(None, &[entry(1, 1, "a")])], &[]);
         }
-        images
+        disks
     }
 
     #[test]
@@ -114,27 +114,27 @@ mod tests {
         let leader = status(1, Role::Leader, 1, 1);
         let in_log = |_: LogIndex| Some(Term(1));
         let mut checker = DurableCommit::new(3);
-        assert!(checker.stepped(0, &leader, &in_log, &images(1)).is_err());
+        assert!(checker.stepped(0, &leader, &in_log, &disks(1)).is_err());
         let mut checker = DurableCommit::new(3);
-        assert_eq!(checker.stepped(0, &leader, &in_log, &images(2)), Ok(()));
+        assert_eq!(checker.stepped(0, &leader, &in_log, &disks(2)), Ok(()));
     }
 
     #[test]
     fn another_entry_in_a_later_life_is_found() {
         let mut checker = DurableCommit::new(3);
         let member = status(1, Role::Leader, 1, 1);
-        assert_eq!(checker.stepped(0, &member, &|_| Some(Term(1)), &images(2)), Ok(()));
+        assert_eq!(checker.stepped(0, &member, &|_| Some(Term(1)), &disks(2)), Ok(()));
         checker.started(0);
         let later = status(1, Role::Follower, 2, 1);
-        assert!(checker.stepped(0, &later, &|_| Some(Term(2)), &images(2)).is_err());
+        assert!(checker.stepped(0, &later, &|_| Some(Term(2)), &disks(2)).is_err());
     }
 
     #[test]
     fn a_commit_index_that_falls_is_found() {
         let mut checker = DurableCommit::new(3);
         let before = status(1, Role::Leader, 1, 1);
-        assert_eq!(checker.stepped(0, &before, &|_| Some(Term(1)), &images(2)), Ok(()));
+        assert_eq!(checker.stepped(0, &before, &|_| Some(Term(1)), &disks(2)), Ok(()));
         let after = status(1, Role::Leader, 1, 0);
-        assert!(checker.stepped(0, &after, &|_| Some(Term(1)), &images(2)).is_err());
+        assert!(checker.stepped(0, &after, &|_| Some(Term(1)), &disks(2)).is_err());
     }
 }

@@ -47,6 +47,11 @@ impl DurablePromises {
         Err(Violation::new(Checker::DurablePromises, evidence))
     }
 
+    /// The member has lost its disk, and nobody counts on what it had there.
+    pub(crate) fn disk_lost(&mut self, place: usize) {
+        self.acknowledged[place] = (Term(0), 0);
+    }
+
     pub(crate) fn stepped(&self, place: usize, status: &Status) -> Verdict {
         let (term, matched) = self.acknowledged[place];
         if status.role.term != term || status.last.index.0 >= matched {
@@ -115,6 +120,8 @@ mod tests {
         assert_eq!(checker.stepped(1, &ends_at(3, 1)), Ok(()));
         assert!(checker.stepped(1, &ends_at(3, 0)).is_err());
         assert_eq!(checker.stepped(1, &ends_at(4, 0)), Ok(()), "another leader may");
+        checker.disk_lost(1);
+        assert_eq!(checker.stepped(1, &ends_at(3, 0)), Ok(()), "its disk is gone");
     }
 
     #[test]

@@ -101,6 +101,14 @@ impl Checkers {
         }
     }
 
+    /// A member lost its disk, and has an empty one whose log begins with this: what it had promised
+    /// about entries is void. What it had promised in elections is not.
+    pub(crate) fn disk_lost(&mut self, place: usize, base: &SnapshotMeta) {
+        self.recovery.disk_lost(place, base);
+        self.durable_promises.disk_lost(place);
+        self.store_position.disk_lost(place);
+    }
+
     /// A member came back and found this in its log.
     pub(crate) fn recovered(
         &mut self,
@@ -170,7 +178,7 @@ impl Checkers {
             );
             return Err(Violation::new(Checker::Snapshots, evidence));
         }
-        self.durable_commit.stepped(place, status, &term_at, self.recovery.images())?;
+        self.durable_commit.stepped(place, status, &term_at, &self.recovery)?;
         let committed = self.durable_commit.committed();
         self.leader_completeness.stepped(status, &term_at, committed)
     }

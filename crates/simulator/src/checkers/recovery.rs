@@ -39,6 +39,8 @@ pub(crate) struct Survivors {
 #[derive(Debug)]
 pub(crate) struct Recovery {
     images: Vec<DiskImage>,
+    /// By member: what the disks held that it has lost.
+    lost: Vec<Vec<DiskImage>>,
 }
 
 impl DiskImage {
@@ -136,7 +138,26 @@ fn summary(hard_state: HardState, base: &SnapshotMeta, last: u64) -> String {
 
 impl Recovery {
     pub(crate) fn new(members: usize, base: &SnapshotMeta) -> Self {
-        Self { images: vec![DiskImage::new(base.clone()); members] }
+        let images = vec![DiskImage::new(base.clone()); members];
+        Self { images, lost: vec![Vec::new(); members] }
+    }
+
+    /// A member has lost its disk, and has an empty one whose log begins with this.
+    pub(crate) fn disk_lost(&mut self, place: usize, base: &SnapshotMeta) {
+        let lost = std::mem::replace(&mut self.images[place], DiskImage::new(base.clone()));
+        self.lost[place].push(lost);
+    }
+
+    /// How many members have acknowledged the entry and have it still, or had it until they lost
+    /// their disks.
+    pub(crate) fn holders(&self, index: u64, term: Term) -> usize {
+        let holds = |image: &DiskImage| image.term(index) == Some(term);
+        let members = self.images.iter().zip(&self.lost);
+        members.filter(|(image, lost)| holds(image) || lost.iter().any(holds)).count()
+    }
+
+    pub(crate) fn members(&self) -> usize {
+        self.images.len()
     }
 
     pub(crate) fn images(&self) -> &[DiskImage] {
@@ -247,6 +268,18 @@ mod tests {
         assert!(checker.recovered(0, &right, &[], &[]).is_ok());
         assert_eq!(checker.image(0).last(), 2);
         assert_eq!(checker.image(0).term(1), Some(Term(1)), "known although it is cut");
+    }
+
+    #[test]
+    fn what_a_lost_disk_had_counts_once_and_is_not_asked_for() {
+        let mut checker = checker_of(&[write(Some((1, 1)), &[entry(1, 1, "a")])]);
+        checker.disk_lost(0, &SnapshotMeta::default());
+        assert_eq!(checker.holders(1, Term(1)), 1);
+        assert_eq!(checker.holders(1, Term(2)), 0);
+        let nothing = Found { hard_state: HardState::default(), ..found(None, &[]) };
+        assert!(checker.recovered(0, &nothing, &[], &[]).is_ok());
+        checker.acknowledged(0, &works(&[write(None, &[entry(1, 1, "a")])]), &[]);
+        assert_eq!(checker.holders(1, Term(1)), 1);
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl StorePosition {
         self.durable[place] = self.durable[place].max(at);
     }
 
+    /// The member has lost its disk.
+    pub(crate) fn disk_lost(&mut self, place: usize) {
+        self.durable[place] = LogIndex(0);
+    }
+
     pub(crate) fn compaction_asked(&self, place: usize, at: LogIndex) -> Verdict {
         let durable = self.durable[place];
         if at <= durable {
@@ -120,6 +125,8 @@ mod tests {
         checker.reached(0, LogIndex(2));
         assert!(checker.started(0, EntryId::new(1, 1), &disk_with(2)).is_err());
         assert_eq!(checker.started(0, EntryId::new(1, 2), &disk_with(2)), Ok(()));
+        checker.disk_lost(0);
+        assert_eq!(checker.started(0, EntryId::default(), &disk_with(0)), Ok(()));
     }
 
     #[test]
