@@ -86,7 +86,8 @@ pub enum Message {
     },
     /// "I follow you."
     HeartbeatResponse {
-        /// Repeats the heartbeat's.
+        /// Repeats the heartbeat's; 0 where that was of an earlier term than this answer, for then
+        /// it says nothing but the term.
         sequence: u64,
     },
     /// The receiver needs entries that the leader has compacted. The state itself travels apart,

@@ -378,16 +378,21 @@ impl Node {
     }
 
     /// A message of an earlier term: its sender is told ours, so that a deposed leader steps down
-    /// and a member left behind catches up. True for requests that do not depend on terms.
+    /// and a member left behind catches up. Nothing else is said: the sender may lead again by now,
+    /// in our term, and would take the answer for one to what it sends in that. True for requests
+    /// that do not depend on terms.
     fn answer_stale(&mut self, from: NodeId, message: &Message) -> bool {
         let answer = match message {
-            Message::AppendRequest { sequence, previous, .. } => Message::AppendResponse {
+            // Nothing comes before the beginning of the log, so this rejects nothing.
+            Message::AppendRequest { sequence, .. } => Message::AppendResponse {
                 sequence: *sequence,
-                result: AppendResult::Rejected { previous: *previous, hint: EntryId::default() },
+                result: AppendResult::Rejected {
+                    previous: EntryId::default(),
+                    hint: EntryId::default(),
+                },
             },
-            Message::Heartbeat { sequence, .. } => {
-                Message::HeartbeatResponse { sequence: *sequence }
-            }
+            // The first heartbeat of a term is number 1.
+            Message::Heartbeat { .. } => Message::HeartbeatResponse { sequence: 0 },
             Message::InstallSnapshot { snapshot } => {
                 Message::SnapshotResponse { snapshot: snapshot.last, matched: LogIndex(0) }
             }

@@ -137,16 +137,30 @@ impl Node {
     }
 
     /// The heartbeat of [`Replication::OnHeartbeat`]: to every peer all from its next index on,
-    /// whatever is still unanswered.
+    /// whatever is still unanswered. One that can be sent nothing now, for it waits for a snapshot
+    /// or for what is being loaded, is to hear its leader all the same.
     pub(crate) fn broadcast_append_as_heartbeat(&mut self) {
         for peer in self.peers() {
-            if let Some(Progress { state: State::Probe { waiting_for }, .. }) =
-                self.progress_of(peer)
-            {
+            let Some(progress) = self.progress_of(peer) else { continue };
+            let before = progress.sequence;
+            if let State::Probe { waiting_for } = &mut progress.state {
                 *waiting_for = None;
             }
             self.replicate_to(peer);
+            if self.progress_of(peer).is_some_and(|progress| progress.sequence == before) {
+                self.send_sign_of_life(peer);
+            }
         }
+    }
+
+    /// A request without entries after the one that a snapshot of ours would end with: the only one
+    /// of which we know for sure that we have it.
+    fn send_sign_of_life(&mut self, peer: NodeId) {
+        let (previous, commit) = (self.log.snapshot().last, self.log.commit());
+        let Some(progress) = self.progress_of(peer) else { return };
+        progress.sequence += 1;
+        let sequence = progress.sequence;
+        self.send(peer, Message::AppendRequest { sequence, previous, entries: Vec::new(), commit });
     }
 
     // ---- Answers
