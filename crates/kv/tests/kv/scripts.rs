@@ -57,6 +57,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    a_key_deleted_and_put_again_in_one_revision_outlives_compaction
     compaction
     compaction_keeps_a_tombstone_at_its_revision
     delete_range
