@@ -79,7 +79,7 @@ pub trait StateMachine: Sized {
 
     /// Does a slice of what has to be done some time, such as compaction: no more than would be
     /// noticed by a command that arrives meanwhile. Called between batches of commands, again and
-    /// again until it answers `Idle`, and again after every batch and every job.
+    /// again until it answers `Idle`, and again after every batch, every job and every read in steps.
     ///
     /// # Errors
     /// The member must stop.
@@ -120,7 +120,7 @@ pub type BoxedJob<E> = Box<dyn Job<Error = E>>;
 
 /// What is left to do in the background.
 pub enum Background<E> {
-    /// Nothing, until something was applied or a job is done.
+    /// Nothing, until something was applied, a job is done, or a read that took several steps ended.
     Idle,
     /// Some; call again.
     More,

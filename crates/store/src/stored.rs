@@ -156,6 +156,12 @@ impl StoredKv {
         &self.kv
     }
 
+    /// The revision of the index checkpoint that a start would use; `None` where it would read every
+    /// record.
+    pub fn checkpoint_revision(&self) -> Option<Revision> {
+        self.checkpoint.map(|checkpoint| checkpoint.revision)
+    }
+
     /// As [`Kv::begin_range`]: a read in slices, whose cold records are read on another thread.
     ///
     /// # Errors
@@ -200,7 +206,7 @@ impl StoredKv {
         assert!(self.flushing.is_none(), "one flush at a time");
         self.flushing = Some(position.index);
         let begun = self.writing.as_ref().map(|writing| writing.cursor.revision());
-        let used = self.checkpoint.map(|checkpoint| checkpoint.revision);
+        let used = self.checkpoint_revision();
         let marks: BTreeSet<Revision> = begun.into_iter().chain(used).collect();
         let flush = self.kv.take_flush();
         let batch = Batch { position, flush, system, marks };

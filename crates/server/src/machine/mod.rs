@@ -139,6 +139,11 @@ impl KvMachine {
         self.stored.store()
     }
 
+    /// As [`StoredKv::checkpoint_revision`].
+    pub fn checkpoint_revision(&self) -> Option<Revision> {
+        self.stored.checkpoint_revision()
+    }
+
     /// What the member has published of itself, once it has.
     pub fn member(&self, id: NodeId) -> Option<&MemberAttributes> {
         self.members.attributes.get(&id)

@@ -159,6 +159,9 @@ impl DataDirectory {
         if Wal::exists(&*disk, &log_directory)? {
             let (log, recovered) =
                 Wal::open(disk, &log_directory, cluster, member, WalConfig::default())?;
+            for repair in log.repairs() {
+                tracing::warn!("{repair}");
+            }
             let incarnation = Incarnation(log.identity().incarnation);
             return Ok(Self { log, recovered, incarnation });
         }
@@ -198,6 +201,7 @@ impl DataDirectory {
             revision = machine.kv().revision().0,
             keys = machine.kv().key_count(),
             records = machine.store().record_count(),
+            checkpoint_revision = machine.checkpoint_revision().map(|revision| revision.0),
             duration_ms = began.elapsed().as_millis() as u64,
             "opened the store"
         );

@@ -147,11 +147,14 @@ impl<M: HostedMachine> Applier<'_, M> {
 
     /// One slice of each query that is under way.
     fn step_queries(&mut self) -> Result<(), StopReason> {
-        for _ in 0..self.queries.len() {
+        let under_way = self.queries.len();
+        for _ in 0..under_way {
             if let Some(query) = self.queries.pop_front() {
                 self.step_query(query)?;
             }
         }
+        // What the state machine kept for one that has ended may be cleared away now.
+        self.background |= self.queries.len() < under_way;
         Ok(())
     }
 

@@ -59,6 +59,30 @@ async fn a_flipped_bit_in_what_was_acknowledged_is_found_and_left_as_it_is() {
     assert_no_panic(&cluster);
 }
 
+/// Each segment has its header twice; one that is damaged is written anew, and the operator told.
+#[tokio::test]
+async fn a_damaged_copy_of_a_header_is_mended_and_told() {
+    let mut cluster = Cluster::start_with(1, QUICK).await;
+    cluster.put(0, "key", "value").await;
+    cluster.kill(0);
+    let log = cluster.data_directory(0).join("log");
+    let segments = fs::read_dir(&log).expect("a log").map(|entry| entry.expect("an entry").path());
+    let segment = segments
+        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .min()
+        .expect("a segment");
+    let good = fs::read(&segment).expect("a segment");
+    let mut bad = good.clone();
+    bad[20] ^= 0x10;
+    fs::write(&segment, &bad).expect("written");
+    cluster.start_member(0);
+    cluster.wait_until_it_serves(0).await;
+    let words = [&segment.display().to_string(), "was damaged", "written anew", "WARN"];
+    says(&cluster.log(0), &words.map(|word| word as &str));
+    assert_eq!(cluster.get(0, "key").await.expect("served"), Some(b"value".to_vec()));
+    assert_eq!(fs::read(&segment).expect("a segment")[..512], good[..512], "it is whole again");
+}
+
 /// A limit of the process is the one kind of full disk that needs no rights to make.
 #[tokio::test]
 async fn a_log_that_cannot_be_made_for_want_of_room_is_made_later() {
