@@ -5,12 +5,26 @@
 use quorate_simulator::{Length, TraceMode, run_seed};
 
 /// The seed, the bug and the patch that brings it back. With the patch, the seed fails.
-const SEEDS: &[(u64, &str, &str)] = &[(
-    204,
-    "a leader took a forwarded proposal, stepped down, and refused a late copy of the same message: \
-     a client was told of a write that it had had no effect, and it was applied",
-    "forward_refused_after_it_was_taken",
-)];
+const SEEDS: &[(u64, &str, &str)] = &[
+    (
+        204,
+        "a leader took a forwarded proposal, stepped down, and refused a late copy of the same \
+         message: a client was told of a write that it had had no effect, and it was applied",
+        "forward_refused_after_it_was_taken",
+    ),
+    (
+        2427,
+        "the answer to a heartbeat of an earlier leadership came when the same member led again, \
+         and confirmed a read that nobody had confirmed: it was stale",
+        "late_answer_confirms_a_read",
+    ),
+    (
+        3348,
+        "a leader that replicates with its heartbeats sent nothing to a follower that waited for a \
+         snapshot, which stood for election again and again and never got one",
+        "no_sign_of_life_beside_a_snapshot",
+    ),
+];
 
 #[test]
 fn seeds_that_once_failed() {
