@@ -57,10 +57,11 @@
 //!
 //! # Caveats
 //!
-//! - A member that lost its disks, and had acknowledged entries to the leader of the day, stops
-//!   rather than come back as if nothing were missing (`Fault::AcknowledgedEntryLost`): it may have
-//!   voted, too. It is replaced by a change of members, which is not there yet; under a leader
-//!   elected since, it is taken for one that never had anything.
+//! - A member that lost its disks comes back quarantined, if its host says so
+//!   (`Config::quarantined`) and tells the others ([`Event::PeerReborn`]). One that comes back as if
+//!   nothing were missing, and had acknowledged entries to the leader of the day, stops
+//!   (`Fault::AcknowledgedEntryLost`): it may have voted, too. Under a leader elected since, it
+//!   would be taken for one that never had anything.
 //! - The log is cut when a flush ends, and at no other time: a follower that catches up while
 //!   nothing is written leaves the leader's log as long as it was.
 //! - A proposal that was passed on to a leader and lost there ends only when a later term has
