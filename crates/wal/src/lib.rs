@@ -97,7 +97,7 @@ pub use decode::DecodeError;
 pub use error::{Damage, Repair, WalError};
 pub use format::FORMAT_VERSION;
 pub use reader::WalReader;
-pub use wal::Wal;
+pub use wal::{Prepared, Wal};
 
 /// The one group there is. Every record names its group all the same.
 const GROUP: GroupId = GroupId(0);

@@ -33,6 +33,8 @@ pub struct Wal {
     reader: WalReader,
     /// The first segment that there is a file of.
     oldest_segment: u32,
+    /// The first that has entries of the log; those before it are free.
+    needed_from: u32,
     segment: OpenSegment,
     link: ChainLink,
     hard_state: HardStateCopy,
@@ -41,6 +43,18 @@ pub struct Wal {
     unprepared_bytes: u64,
     repairs: Vec<Repair>,
     _lock: Box<dyn Lock>,
+}
+
+/// What a call of [`Wal::prepare`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// Nothing is left to do.
+    Ready,
+    /// Something is left to do, at once if nothing else waits.
+    More,
+    /// A segment's file is gone, and there may be others. Many removals together make a disk stand
+    /// still when it is told which blocks are free: let a moment pass before the next.
+    Freed,
 }
 
 /// Where the log stands.
@@ -150,12 +164,15 @@ impl Wal {
         let LogState { oldest_segment, index, segment, link, hard_state } = state;
         let files = SegmentFiles::new(Arc::clone(&disk), directory, config.open_segments_max);
         files.keep(segment.place.segment, Arc::clone(&segment.file));
+        // A crash may have kept files that a compaction had set free.
+        let needed_from = index.oldest_segment().unwrap_or(segment.place.segment);
         Self {
             disk,
             directory: directory.to_path_buf(),
             config,
             reader: WalReader::new(index, files, directory),
             oldest_segment,
+            needed_from,
             segment,
             link,
             hard_state,
@@ -218,7 +235,8 @@ impl Wal {
     }
 
     /// Forgets the entries up to and including `snapshot.last`, durably, and sets the segments free
-    /// that hold nothing else. Does nothing where the log begins there or later already.
+    /// that hold nothing else; their files go at `prepare`, all but the first. Does nothing where
+    /// the log begins there or later already.
     ///
     /// # Errors
     /// [`WalError::NotInLog`] where the log does not hold that entry, [`WalError::Disk`]. The log
@@ -227,18 +245,29 @@ impl Wal {
         self.guarded(|wal| wal.compact_unguarded(snapshot))
     }
 
-    /// Fills a little more of the next segment with zeros, `WalConfig::prepare_bytes` at a call,
-    /// and syncs it at last; answers whether it is ready. For a host to call while nothing waits:
-    /// what is not prepared when a segment is full, `append` has to do then and there.
+    /// Does a little of what would otherwise hold up a batch one day: fills a piece of the next
+    /// segment with zeros, `WalConfig::prepare_bytes` at a call, and syncs it at last; then lets go
+    /// of the segments that compactions have set free, one at a call. For a host to call while
+    /// nothing waits: what is not prepared when a segment is full, `append` has to do then and
+    /// there.
     ///
     /// # Errors
-    /// [`WalError::Disk`], notably where the segment does not fit on the disk. The log itself is
-    /// not touched, and takes writes until its segment is full.
-    pub fn prepare(&mut self) -> Result<bool, WalError> {
+    /// [`WalError::Disk`], notably where the segment does not fit on the disk and nothing is left to
+    /// let go of. The log itself is not touched, and takes writes until its segment is full.
+    pub fn prepare(&mut self) -> Result<Prepared, WalError> {
         if self.reader.shared().poisoned {
             return Err(WalError::Poisoned);
         }
-        Ok(self.spares.prepare(self.segment.place.segment + 1)?)
+        let filled = self.spares.prepare(self.segment.place.segment + 1);
+        if matches!(filled, Ok(false)) {
+            return Ok(Prepared::More);
+        }
+        // Also on a disk that is full: it makes room.
+        if self.let_go_of_one()? {
+            return Ok(Prepared::Freed);
+        }
+        filled?;
+        Ok(Prepared::Ready)
     }
 
     /// Fills the next segment twice as fast as this one is used up, so that it is ready in time
@@ -249,7 +278,7 @@ impl Wal {
             self.unprepared_bytes -= step;
             // What was appended is durable, whatever ails the spare: that shows at `prepare`, or
             // when the segment is full.
-            if self.prepare().unwrap_or(true) {
+            if matches!(self.prepare(), Ok(Prepared::Ready) | Err(_)) {
                 self.unprepared_bytes = 0;
             }
         }
@@ -356,34 +385,41 @@ impl Wal {
         Ok(())
     }
 
-    /// Lets go of the segments that hold no entry of the log, but for the one being written.
+    /// Notes the segments that hold no entry of the log, but for the one being written, as free, and
+    /// lets go of the first of them: removing a file of this size takes a disk as long as many
+    /// appends, and a member that was behind may have held back a great many of them. The others
+    /// follow at `prepare`, one at a call.
     fn free_segments(&mut self) -> Result<(), WalError> {
         let current = self.segment.place.segment;
-        let oldest = self.reader.shared().index.oldest_segment().unwrap_or(current);
-        let freed = self.oldest_segment..oldest;
-        if freed.is_empty() {
-            return Ok(());
+        let needed = self.reader.shared().index.oldest_segment().unwrap_or(current);
+        self.reader.files().forget_before(needed);
+        self.needed_from = needed;
+        self.let_go_of_one()?;
+        Ok(())
+    }
+
+    /// Lets go of the oldest segment, where it is free; answers whether it was.
+    fn let_go_of_one(&mut self) -> Result<bool, DiskError> {
+        let segment = self.oldest_segment;
+        if segment >= self.needed_from {
+            return Ok(false);
         }
-        self.oldest_segment = oldest;
-        self.reader.files().forget_before(oldest);
-        let mut recycled = Vec::new();
-        for segment in freed {
-            let path = segment_path(&self.directory, segment);
-            let is_wanted = self.spares.count() + recycled.len() < self.config.spare_segments_max;
-            if is_wanted && !self.spares.has(segment) {
-                self.disk.rename(&path, &spare_path(&self.directory, segment))?;
-                recycled.push(segment);
-            } else {
-                self.disk.remove(&path)?;
-            }
+        let path = segment_path(&self.directory, segment);
+        let is_wanted = self.spares.count() < self.config.spare_segments_max;
+        let recycled = is_wanted && !self.spares.has(segment);
+        if recycled {
+            self.disk.rename(&path, &spare_path(&self.directory, segment))?;
+        } else {
+            self.disk.remove(&path)?;
         }
+        self.oldest_segment += 1;
         // Not before its new name is durable may a file be filled with zeros: it would otherwise
         // come back from a crash as a segment without a header.
         self.disk.sync_directory(&self.directory)?;
-        for spare in recycled {
-            self.spares.recycle(spare);
+        if recycled {
+            self.spares.recycle(segment);
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -2,17 +2,20 @@
 //! every acknowledged write waits for; entries that have left memory are read back on another, so
 //! that a follower far behind never delays a write.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_raft::{Entry, Load, LogIndex, Persist, SnapshotMeta};
 use quorate_replica::{Event, StateMachine};
-use quorate_wal::{Wal, WalError, WalReader};
+use quorate_wal::{Prepared, Wal, WalError, WalReader};
 use thiserror::Error;
 
 use super::handle::Shared;
 use super::input::{Input, LogItem};
 use super::mailbox::Taken;
 use super::running::StopReason;
+
+/// From the removal of one file of the log to the next, while nothing is written.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the log cannot go on.
 #[derive(Debug, Error)]
@@ -43,12 +46,12 @@ pub trait LogWriter: Send + 'static {
     /// As above.
     fn compact(&mut self, snapshot: &SnapshotMeta) -> Result<(), LogError>;
 
-    /// Does a little of what a later `append` would have to do otherwise; answers whether nothing
-    /// of the kind is left. Called while nothing waits to be written.
+    /// Does a little of what a later `append` would have to do otherwise. Called while nothing waits
+    /// to be written.
     ///
     /// # Errors
     /// Why it cannot be done now. The log takes writes all the same.
-    fn prepare(&mut self) -> Result<bool, LogError>;
+    fn prepare(&mut self) -> Result<Prepared, LogError>;
 }
 
 /// Where entries are read back from, beside the writer.
@@ -70,7 +73,7 @@ impl LogWriter for Wal {
         Ok(Self::compact(self, snapshot)?)
     }
 
-    fn prepare(&mut self) -> Result<bool, LogError> {
+    fn prepare(&mut self) -> Result<Prepared, LogError> {
         Ok(Self::prepare(self)?)
     }
 }
@@ -84,37 +87,44 @@ impl LogReader for WalReader {
 /// The log thread: everything that waits becomes one append.
 pub(super) fn run_writer<M: StateMachine>(shared: &Shared<M>, mut log: impl LogWriter) {
     let mut items = Vec::new();
-    let mut prepared = false;
+    // When there is something to prepare, if there is: till then alone an empty mailbox is waited
+    // for.
+    let mut prepare_at = Some(Instant::now());
     let mut warned = false;
     loop {
-        // Where there is something to prepare, an empty mailbox is not waited for.
-        let deadline = if prepared { None } else { Some(Instant::now()) };
-        let taken = shared.writes.take(&mut items, deadline);
+        let taken = shared.writes.take(&mut items, prepare_at);
         if !items.is_empty() {
             if let Err(error) = write(shared, &mut log, &mut items) {
                 shared.stop(StopReason::from(error));
                 return;
             }
-            prepared = false;
-        } else if !prepared {
-            // A disk that is nearly full fails here first; the next write decides.
-            prepared = match log.prepare() {
-                Ok(prepared) => {
-                    warned &= !prepared;
-                    prepared
-                }
-                Err(error) => {
-                    // Tried again after every write, and said once.
-                    if !warned {
-                        tracing::warn!(%error, "the log could not be prepared for later writes");
-                    }
-                    warned = true;
-                    true
-                }
-            };
+            prepare_at = prepare_at.or_else(|| Some(Instant::now()));
+        } else if prepare_at.is_some_and(|at| at <= Instant::now()) {
+            prepare_at = prepare(&mut log, &mut warned);
         }
         if taken == Taken::Closed {
             return;
+        }
+    }
+}
+
+/// Prepares the log a little; answers when to go on with that, where something is left to do.
+fn prepare(log: &mut impl LogWriter, warned: &mut bool) -> Option<Instant> {
+    match log.prepare() {
+        Ok(Prepared::Ready) => {
+            *warned = false;
+            None
+        }
+        Ok(Prepared::More) => Some(Instant::now()),
+        Ok(Prepared::Freed) => Some(Instant::now() + REMOVAL_INTERVAL),
+        // A disk that is nearly full fails here first; the next write decides.
+        Err(error) => {
+            // Tried again after every write, and said once.
+            if !*warned {
+                tracing::warn!(%error, "the log could not be prepared for later writes");
+            }
+            *warned = true;
+            None
         }
     }
 }

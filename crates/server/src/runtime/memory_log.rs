@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_raft::{Entry, LogIndex, Persist, SnapshotMeta};
+use quorate_wal::Prepared;
 
 use super::log::{LogError, LogReader, LogWriter};
 
@@ -52,8 +53,8 @@ impl LogWriter for MemoryLog {
         Ok(())
     }
 
-    fn prepare(&mut self) -> Result<bool, LogError> {
-        Ok(true)
+    fn prepare(&mut self) -> Result<Prepared, LogError> {
+        Ok(Prepared::Ready)
     }
 }
 

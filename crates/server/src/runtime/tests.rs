@@ -12,6 +12,7 @@ use quorate_raft::{
     Recovered, RequestId, Role, SnapshotMeta,
 };
 use quorate_replica::{ReplicaConfig, StateMachine};
+use quorate_wal::Prepared;
 
 use super::*;
 use crate::transport::Transport;
@@ -85,8 +86,8 @@ impl LogWriter for FailingLog {
         Ok(())
     }
 
-    fn prepare(&mut self) -> Result<bool, LogError> {
-        Ok(true)
+    fn prepare(&mut self) -> Result<Prepared, LogError> {
+        Ok(Prepared::Ready)
     }
 }
 

@@ -1,6 +1,6 @@
 use quorate_disk::MemoryDisk;
 use quorate_raft::LogIndex;
-use quorate_wal::{Wal, WalConfig};
+use quorate_wal::{Prepared, Wal, WalConfig};
 
 use crate::support::{IDENTITY, config, create_with, directory, entry, persist, shared, snapshot};
 
@@ -23,7 +23,7 @@ fn a_segment_that_is_set_free_does_not_take_the_name_of_a_spare() {
     };
     let mut wal = create_with(&disk, config);
     (1..=3).for_each(|index| append(&mut wal, index));
-    while !wal.prepare().unwrap() {}
+    while wal.prepare().unwrap() != Prepared::Ready {}
     drop(wal);
     let mut wal = open();
     // Segment 4 is made of what was segment 2, for spares are taken from the end; spare 4 stays

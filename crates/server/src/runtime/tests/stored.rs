@@ -250,8 +250,8 @@ impl LogWriter for CompactingLog {
         Ok(())
     }
 
-    fn prepare(&mut self) -> Result<bool, LogError> {
-        Ok(true)
+    fn prepare(&mut self) -> Result<quorate_wal::Prepared, LogError> {
+        Ok(quorate_wal::Prepared::Ready)
     }
 }
 
