@@ -33,7 +33,7 @@ impl Default for StoreConfig {
             checkpoint_slice_keys: 1024,
             checkpoint_waiting_bytes_max: 8 << 20,
             snapshot_chunk_bytes: 256 << 10,
-            snapshot_commit_bytes: 8 << 20,
+            snapshot_commit_bytes: 1 << 20,
         }
     }
 }

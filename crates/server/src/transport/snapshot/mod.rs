@@ -22,6 +22,7 @@
 //! The message that tells the receiver's core of the snapshot travels in the offer and is handed
 //! over by whoever staged the state, never before all of it is there.
 
+mod background;
 mod receiver;
 mod sender;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::super::inbound::hex;
 use super::super::{Inbox, TransportConfig};
+use super::background;
 use super::wire::{FrameStream, Part, Reply, WireError, WireLimits, send_reply};
 use super::{Admission, IncomingSnapshot, SnapshotFailed, SnapshotOffer};
 
@@ -319,7 +320,7 @@ fn write(
             // Should it have panicked, it has said so.
             let _ = before.await;
         }
-        let writing = tokio::task::spawn_blocking(move || write_all(snapshot, arriving));
+        let writing = background::spawn(move || write_all(snapshot, arriving));
         let staged = matches!(writing.await, Ok(Ok(())));
         told.send_replace(Some(staged));
     })

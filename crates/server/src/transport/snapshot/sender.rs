@@ -19,6 +19,7 @@ use super::super::dial::{DialError, Dialer};
 use super::super::handshake::Purpose;
 use super::super::inbound::hex;
 use super::super::{Inbox, TransportConfig};
+use super::background;
 use super::wire::{FrameStream, Part, Reply, WireError, WireLimits, send_part};
 use super::{OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
 use crate::random::random_u64;
@@ -309,7 +310,7 @@ enum Greeted {
 async fn open(
     mut snapshot: Box<dyn OutgoingSnapshot>,
 ) -> Result<(SnapshotOffer, Box<dyn OutgoingSnapshot>), SnapshotFailed> {
-    let opening = tokio::task::spawn_blocking(move || {
+    let opening = background::spawn(move || {
         let offer = snapshot.open()?;
         Ok((offer, snapshot))
     });
@@ -322,7 +323,7 @@ fn read_ahead(
     first: u64,
     ahead: mpsc::Sender<Bytes>,
 ) -> Reading {
-    tokio::task::spawn_blocking(move || {
+    background::spawn(move || {
         for number in first.. {
             let chunk = match snapshot.chunk(number) {
                 Ok(Some(chunk)) => chunk,
