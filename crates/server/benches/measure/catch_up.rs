@@ -17,7 +17,7 @@ use crate::bars::Bars;
 use crate::cluster::Cluster;
 use crate::compare;
 use crate::content::{Content, KeyShape};
-use crate::latency::Summary;
+use crate::latency::{Summary, by_second};
 use crate::ledger::Ledger;
 use crate::load::{self, Client, FixedRate, Width, full_speed, put};
 use crate::machine::{self, Busy};
@@ -202,6 +202,8 @@ impl<'a> Round<'a> {
         busy.print("catching up", &self.processes(&[0, 1, 2]))?;
         sleep_until((started + AFTERMATH).into()).await;
         let samples = rate.stop().await?;
+        let told_to = started + caught_up.max(AFTERMATH);
+        println!("  p99/max of each second: {}", by_second(&samples, started, told_to));
         Ok(Outcome {
             scenario,
             behind,

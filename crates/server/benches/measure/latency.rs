@@ -40,6 +40,17 @@ impl Summary {
     }
 }
 
+/// The 99th percentile of each second of this time and the largest: where in it the stalls are.
+pub(crate) fn by_second(samples: &[Sample], from: Instant, to: Instant) -> String {
+    let second = Duration::from_secs(1);
+    let starts = (0u32..).map(|number| from + second * number).take_while(|start| *start < to);
+    let cells = starts.map(|start| {
+        let Summary { p99_ms, max_ms, .. } = Summary::of(samples, start, start + second);
+        format!("{p99_ms:.0}/{max_ms:.0}")
+    });
+    cells.collect::<Vec<_>>().join(" ")
+}
+
 impl Sample {
     fn latency_ms(&self) -> f64 {
         self.latency.map_or(f64::INFINITY, |latency| latency.as_secs_f64() * 1e3)
