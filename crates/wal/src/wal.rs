@@ -407,17 +407,17 @@ impl Wal {
         let path = segment_path(&self.directory, segment);
         let is_wanted = self.spares.count() < self.config.spare_segments_max;
         let recycled = is_wanted && !self.spares.has(segment);
+        self.oldest_segment += 1;
         if recycled {
             self.disk.rename(&path, &spare_path(&self.directory, segment))?;
-        } else {
-            self.disk.remove(&path)?;
-        }
-        self.oldest_segment += 1;
-        // Not before its new name is durable may a file be filled with zeros: it would otherwise
-        // come back from a crash as a segment without a header.
-        self.disk.sync_directory(&self.directory)?;
-        if recycled {
+            // Not before its new name is durable may a file be filled with zeros: it would otherwise
+            // come back from a crash as a segment without a header.
+            self.disk.sync_directory(&self.directory)?;
             self.spares.recycle(segment);
+        } else {
+            // A crash may bring it back, and the next start finds it to be left over. To wait for the
+            // file system's journal would cost the batches behind this far more.
+            self.disk.remove(&path)?;
         }
         Ok(true)
     }
