@@ -68,6 +68,14 @@ pub struct Config {
     /// Bytes of entries in memory at which also those leave it that are durable and not applied
     /// yet, to be loaded again once the state machine gets to them.
     pub memory_unapplied_bytes_max: usize,
+    /// Members that a configuration may have, learners and those on their way out among them.
+    pub members_max: usize,
+    /// Entries by which a learner may be behind and still be promoted (dissertation, section 4.2.1):
+    /// as many as the group commits in a moment, for until it has them the group is one disk short.
+    pub promotion_entries_max: u64,
+    /// A leader leaves a joint configuration as soon as that is committed. Otherwise somebody has to
+    /// ask for it, with a change without steps.
+    pub leave_joint_by_itself: bool,
     /// Milliseconds after which a snapshot of which nothing is heard is given up, and its receiver
     /// probed.
     pub snapshot_timeout_ms: u64,
@@ -133,6 +141,9 @@ impl Config {
             memory_bytes_max: 32 << 20,
             catch_up_bytes_per_second_max: u64::MAX,
             memory_unapplied_bytes_max: 96 << 20,
+            members_max: 64,
+            promotion_entries_max: 5000,
+            leave_joint_by_itself: true,
             snapshot_timeout_ms: 60_000,
             snapshot_retry_ms: 2000,
         }

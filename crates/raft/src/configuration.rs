@@ -10,10 +10,14 @@ use crate::types::NodeId;
 /// The members of a group and what each of them may do.
 ///
 /// Invariants:
-/// - `outgoing` is empty but during a joint configuration (dissertation, section 4.3).
+/// - `outgoing` is empty but during a joint configuration (dissertation, section 4.3). Only then may
+///   a learner count as well: one that is being demoted, in the outgoing half.
 /// - every voter and learner has its line in `members`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
+    /// Counts the changes since the group's first configuration, which has 0: the same on every
+    /// member, whatever has been compacted, so that a change can name what it is meant to change.
+    pub version: u64,
     /// Those whose votes and acknowledgements count; in a joint configuration, the new set.
     pub voters: BTreeSet<NodeId>,
     /// The old set of a joint configuration; decisions then need a majority of both.

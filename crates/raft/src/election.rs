@@ -20,9 +20,18 @@ impl Node {
     /// Only voters stand that remember, and only while their disk can take part.
     fn may_campaign(&self) -> bool {
         let leads = matches!(self.role, RoleState::Leader(_));
-        let voter = self.log.configuration().is_voter(self.config.id);
-        let may = voter && !self.config.quarantined;
+        let may = self.is_electable() && !self.config.quarantined;
         may && !leads && !self.has_failed() && !self.disk_is_stalled()
+    }
+
+    /// Voters are, and so is one whose removal is not known to be committed: it may be the only one
+    /// that has the entry, and then nobody else can be elected (dissertation, section 4.2.2). It
+    /// does not count its own vote.
+    fn is_electable(&self) -> bool {
+        let (in_force, configuration) = self.log.configuration_in_force();
+        let commit = self.log.commit();
+        configuration.is_voter(self.config.id)
+            || in_force > commit && self.log.configuration_at(commit).is_voter(self.config.id)
     }
 
     pub(crate) fn election_timed_out(&mut self) {

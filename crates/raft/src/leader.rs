@@ -26,6 +26,8 @@ pub(crate) struct Leader {
     pub(crate) reborn_before: u64,
     pub(crate) reads: LeaderReads,
     pub(crate) transfer: Option<Transfer>,
+    /// When this member stops leading a group that it is no voter of any more, whoever follows.
+    pub(crate) retire_by: Option<Millis>,
     /// Own entries that are not committed yet, with sizes, oldest first.
     uncommitted: VecDeque<(LogIndex, usize)>,
     uncommitted_bytes: usize,
@@ -43,7 +45,8 @@ impl Leader {
     pub(crate) fn next_deadline(&self) -> Millis {
         let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
         let paced = self.progress.values().filter_map(|progress| progress.paced_until);
-        paced.chain(transfer).chain([self.heartbeat_due]).min().unwrap_or(self.heartbeat_due)
+        let others = transfer.into_iter().chain(self.retire_by);
+        paced.chain(others).chain([self.heartbeat_due]).min().unwrap_or(self.heartbeat_due)
     }
 }
 
@@ -62,6 +65,7 @@ impl Node {
             reborn_before: 0,
             reads: LeaderReads::default(),
             transfer: None,
+            retire_by: None,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
         });
@@ -72,7 +76,7 @@ impl Node {
     }
 
     /// Steps down within the term.
-    fn step_down(&mut self) {
+    pub(crate) fn step_down(&mut self) {
         self.become_follower(self.term(), None);
     }
 
@@ -250,7 +254,7 @@ impl Node {
 
     /// Appends an entry of this leader's term. The term is that in which it is appended, whatever
     /// happens next (hashicorp/raft #695).
-    fn append_own(&mut self, payload: Payload) -> EntryId {
+    pub(crate) fn append_own(&mut self, payload: Payload) -> EntryId {
         let entry = self.own_entry(payload);
         let id = entry.id;
         let bytes = entry.size_bytes();
@@ -288,7 +292,7 @@ impl Node {
         }
     }
 
-    fn has_committed_in_own_term(&self) -> bool {
+    pub(crate) fn has_committed_in_own_term(&self) -> bool {
         self.log.term(self.log.commit()) == Some(self.term())
     }
 
@@ -297,15 +301,17 @@ impl Node {
     /// Sends what this batch of inputs has brought about: one round of heartbeats for all its reads,
     /// and to each peer its entries.
     pub(crate) fn flush_leader(&mut self) {
+        self.go_on_with_change();
         self.begin_read_round();
         if self.config.replication == Replication::Immediate
             && matches!(self.role, RoleState::Leader(_))
         {
-            for peer in self.peers() {
+            for peer in self.followers() {
                 self.replicate_to(peer);
             }
         }
         self.hand_over_if_caught_up();
+        self.retire_if_removed();
     }
 
     // ---- Reads
@@ -431,7 +437,7 @@ impl Node {
         Some(best)
     }
 
-    fn hand_over_if_caught_up(&mut self) {
+    pub(crate) fn hand_over_if_caught_up(&mut self) {
         let last = self.log.last();
         let RoleState::Leader(leader) = &mut self.role else { return };
         let Some(transfer) = &mut leader.transfer else { return };

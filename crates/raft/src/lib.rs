@@ -111,6 +111,19 @@
 //! (dissertation, section 3.10). It takes no proposals meanwhile, and goes on leading if nothing
 //! has come of it within an election timeout.
 //!
+//! # MEMBERSHIP
+//!
+//! A configuration is an entry, in force on a member from the moment it is in its log. One voter more
+//! or less changes at once, since the majorities before and after always share a member; anything
+//! else goes through a joint configuration, in which both majorities are needed, and which whoever
+//! leads then leaves as soon as it is committed (dissertation, sections 4.1 and 4.3). There is one
+//! change at a time, none before the leader has committed an entry of its own term, and one may name
+//! the version that it is meant to change ([`ConfigurationChange`]). Learners receive the log and
+//! count in nothing; they are promoted once they have caught up. A leader that is removed, or
+//! demoted, leads to the end of that without counting itself, hands over and falls silent. Numbers
+//! of members should never be used again: a new member under an old number is only safe once the
+//! removal of the old one is committed.
+//!
 //! # POLICIES
 //!
 //! What a deployment may want otherwise is a field of [`Config`]. [`Config::plain`] is the Raft of
@@ -170,8 +183,6 @@
 //!
 //! What is absent, and where it is described:
 //!
-//! - Changing the members: configurations are derived from snapshot and log, joint ones are counted
-//!   rightly, but nothing proposes one (dissertation, chapter 4).
 //! - Snapshots travel outside: the core says who needs one and takes note of one that has arrived.
 //!   Chunks, resumption and rates are the host's (dissertation, chapter 5; paper, section 7).
 //! - Leases: a read always costs a round of heartbeats (dissertation, section 6.4.1).
@@ -185,6 +196,7 @@
 
 extern crate alloc;
 
+mod changes;
 mod config;
 mod configuration;
 mod durability;
@@ -194,6 +206,7 @@ mod follower;
 mod leader;
 mod loads;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod outcome;
@@ -213,6 +226,7 @@ mod view;
 pub use config::{Config, ElectionTimeout, Replication};
 pub use configuration::{Configuration, Member};
 pub use fault::Fault;
+pub use membership::{ChangeRefusal, ConfigurationChange, MemberChange};
 pub use message::{AppendResult, Envelope, Message, Proposal};
 pub use node::Node;
 pub use outcome::{DropReason, ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};

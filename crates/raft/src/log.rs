@@ -33,6 +33,8 @@ pub(crate) struct Log {
     memory: VecDeque<Entry>,
     memory_bytes: usize,
     configurations: Vec<(LogIndex, Configuration)>,
+    /// Counts the moments at which another configuration may have come into force.
+    configuration_epoch: u64,
     commit: LogIndex,
     handed_out: LogIndex,
     applied: LogIndex,
@@ -80,6 +82,7 @@ impl Log {
             memory: VecDeque::new(),
             memory_bytes: 0,
             configurations,
+            configuration_epoch: 1,
             commit: applied,
             handed_out: applied,
             applied,
@@ -142,13 +145,34 @@ impl Log {
         self.configurations.last().map_or(&self.snapshot.configuration, |(_, latest)| latest)
     }
 
+    /// The same, and the entry that it came with; the snapshot's last where it is of before the log's
+    /// beginning.
+    pub(crate) fn configuration_in_force(&self) -> (LogIndex, &Configuration) {
+        let before_log = (self.snapshot.last.index, &self.snapshot.configuration);
+        self.configurations.last().map_or(before_log, |(index, latest)| (*index, latest))
+    }
+
+    /// The configuration that was in force when the log ended with the entry at `index`, which is
+    /// not before the snapshot.
+    pub(crate) fn configuration_at(&self, index: LogIndex) -> &Configuration {
+        let until = self.configurations.partition_point(|(at, _)| *at <= index);
+        let latest = self.configurations[..until].last().map(|(_, latest)| latest);
+        latest.unwrap_or(&self.snapshot.configuration)
+    }
+
+    /// Another number than before once another configuration is in force.
+    pub(crate) fn configuration_epoch(&self) -> u64 {
+        self.configuration_epoch
+    }
+
     /// Adds entries that follow the last one.
     pub(crate) fn append(&mut self, entries: impl IntoIterator<Item = Entry>) {
         for entry in entries {
             assert!(entry.id.index == self.last.next(), "entries are appended in order");
             self.terms.push(entry.id);
-            if let Payload::Configuration(configuration) = &entry.payload {
+            if let Payload::Configuration { configuration, .. } = &entry.payload {
                 self.configurations.push((entry.id.index, configuration.clone()));
+                self.configuration_epoch += 1;
             }
             self.last = entry.id.index;
             self.memory_bytes += entry.size_bytes();
@@ -218,6 +242,7 @@ impl Log {
         }
         self.terms.truncate_from(index);
         self.configurations.retain(|(at, _)| *at < index);
+        self.configuration_epoch += 1;
         self.last = index.previous();
     }
 
@@ -331,9 +356,7 @@ impl Log {
     /// configuration in force there. `None` where the log does not reach back to it, or so far.
     pub(crate) fn snapshot_at(&self, index: LogIndex) -> Option<SnapshotMeta> {
         let last = EntryId { term: self.term(index)?, index };
-        let before = self.configurations.partition_point(|(at, _)| *at <= index);
-        let latest = self.configurations[..before].last().map(|(_, latest)| latest);
-        let configuration = latest.unwrap_or(&self.snapshot.configuration).clone();
+        let configuration = self.configuration_at(index).clone();
         Some(SnapshotMeta { last, configuration })
     }
 
@@ -363,6 +386,7 @@ impl Log {
         self.snapshot = snapshot;
         self.terms = TermTable::default();
         self.configurations.clear();
+        self.configuration_epoch += 1;
         self.memory.clear();
         self.memory_bytes = 0;
         (self.last, self.commit, self.handed_out) = (index, index, index);
@@ -386,7 +410,9 @@ mod tests {
         let mut log = Log::new(Recovered { snapshot, ..Recovered::default() }).unwrap();
         log.append((1..=5).map(|index| {
             let payload = match index {
-                2 | 4 => Payload::Configuration(configuration(index)),
+                2 | 4 => {
+                    Payload::Configuration { request: None, configuration: configuration(index) }
+                }
                 _ => Payload::Empty,
             };
             Entry { id: EntryId::new(1, index), payload }

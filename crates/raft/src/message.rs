@@ -4,6 +4,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::membership::ConfigurationChange;
 use crate::outcome::DropReason;
 use crate::types::{
     Entry, EntryId, GroupId, LogIndex, NodeId, ReadId, RequestId, SnapshotMeta, Term,
@@ -122,7 +123,14 @@ pub enum Message {
         /// Each with the identity that travels into the log.
         proposals: Vec<Proposal>,
     },
-    /// None of these will be appended because of the Forward that this answers.
+    /// A follower passes on a wish to change the configuration. Never resent, as above.
+    ForwardChange {
+        /// The identity that travels into the log.
+        request: RequestId,
+        /// The wish.
+        change: ConfigurationChange,
+    },
+    /// None of these will be appended because of the Forward or ForwardChange that this answers.
     ForwardRefused {
         /// The proposals refused.
         requests: Vec<RequestId>,

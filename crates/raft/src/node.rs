@@ -64,6 +64,8 @@ pub struct Node {
     /// When this member stands for election unless something happens.
     pub(crate) election_due: Millis,
     reported: Option<RoleChange>,
+    /// The configuration of which the host was told last.
+    reported_configuration: u64,
     fault: Option<Fault>,
 }
 
@@ -116,6 +118,7 @@ impl Node {
             ready: Ready::default(),
             election_due: now,
             reported: None,
+            reported_configuration: 0,
             fault: None,
         };
         node.reset_election_timer();
@@ -201,6 +204,9 @@ impl Node {
             Message::ReadRequest { read } => self.handle_read_request(from, read),
             Message::ReadResponse { read, index } => self.handle_read_response(read, index),
             Message::Forward { proposals } => self.handle_forward(from, term, proposals),
+            Message::ForwardChange { request, change } => {
+                self.handle_forward_change(from, term, request, &change);
+            }
             Message::ForwardRefused { requests, reason } => {
                 self.end_proposals(requests, ProposalOutcome::Dropped(reason));
             }
@@ -287,6 +293,11 @@ impl Node {
         if self.reported != Some(role) {
             self.reported = Some(role);
             ready.role = Some(role);
+        }
+        let epoch = self.log.configuration_epoch();
+        if self.reported_configuration != epoch {
+            self.reported_configuration = epoch;
+            ready.configuration = Some(self.log.configuration().clone());
         }
         ready
     }
@@ -400,7 +411,9 @@ impl Node {
             Message::PreVoteRequest { campaign_term, .. } => {
                 Message::PreVoteResponse { campaign_term: *campaign_term, granted: false }
             }
-            Message::ReadRequest { .. } | Message::Forward { .. } => return true,
+            Message::ReadRequest { .. }
+            | Message::Forward { .. }
+            | Message::ForwardChange { .. } => return true,
             _ => return false,
         };
         self.send(from, answer);

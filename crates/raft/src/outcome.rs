@@ -2,6 +2,7 @@
 //! hanging, or told "failed" of something that then happens, is the complaint most often made of
 //! the Raft libraries before this one.
 
+use crate::membership::ChangeRefusal;
 use crate::types::{EntryId, LogIndex, NodeId, ReadId, RequestId};
 
 /// The end of a proposal.
@@ -34,6 +35,8 @@ pub enum DropReason {
         /// The leader, where one is known.
         leader: Option<NodeId>,
     },
+    /// The configuration cannot be changed like this, or not now.
+    Change(ChangeRefusal),
     /// The member is stopping.
     Stopping,
 }

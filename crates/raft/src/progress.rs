@@ -45,6 +45,8 @@ pub(crate) struct Progress {
     pub(crate) catching_up: bool,
     /// It is to be sent no more entries before this.
     pub(crate) paced_until: Option<Millis>,
+    /// It is no member any more since this entry, of which it is yet to be told.
+    pub(crate) parting: Option<LogIndex>,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,15 @@ impl Progress {
             loading: None,
             catching_up: false,
             paced_until: None,
+            parting: None,
         }
+    }
+
+    /// Whether it knows of this committed entry, or is so far behind that it is not worth waiting
+    /// for.
+    pub(crate) fn has_parted(&self, at: LogIndex) -> bool {
+        let told = self.matched >= at && self.commit_sent >= at;
+        told || self.catching_up || matches!(self.state, State::Snapshot { .. })
     }
 
     /// Notes a request with entries up to `last`, of so many bytes; without entries, `last` is the

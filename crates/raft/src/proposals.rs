@@ -6,7 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::outcome::{ProposalEnd, ProposalOutcome};
-use crate::types::{Entry, Millis, NodeId, Payload, RequestId, Term};
+use crate::types::{Entry, Millis, NodeId, RequestId, Term};
 
 /// Each proposal is known by the term in which this member appended it or passed it on: a leader
 /// only takes it in that very term. Once an entry of a later term is committed, the log holds no
@@ -41,11 +41,11 @@ impl Proposals {
     /// Ends those that this committed entry decides: the one that it carries, and all of earlier
     /// terms.
     pub(crate) fn committed(&mut self, entry: &Entry, ended: &mut Vec<ProposalEnd>) {
-        if let Payload::Command { request, .. } = &entry.payload
-            && self.remove(*request)
+        if let Some(request) = entry.payload.request()
+            && self.remove(request)
         {
             let outcome = ProposalOutcome::Committed(entry.id);
-            ended.push(ProposalEnd { request: *request, outcome });
+            ended.push(ProposalEnd { request, outcome });
         }
         for request in self.take_before(entry.id.term) {
             ended.push(ProposalEnd { request, outcome: ProposalOutcome::Superseded });

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use crate::configuration::Configuration;
 use crate::fault::Fault;
 use crate::message::Envelope;
 use crate::outcome::{ProposalEnd, ReadEnd};
@@ -42,6 +43,9 @@ pub struct Ready {
     pub reads: Vec<ReadEnd>,
     /// Role, term or leader changed: for the host to log, to count and to tell its clients.
     pub role: Option<RoleChange>,
+    /// Another configuration is in force, committed or not: connect to the members in it. The first
+    /// `Ready` has the one that recovery found.
+    pub configuration: Option<Configuration>,
     /// The member met something impossible and has fallen silent for good: stop it and say so.
     pub fault: Option<Fault>,
 }

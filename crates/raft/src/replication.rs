@@ -82,7 +82,7 @@ impl Node {
             State::Replicate(_) => false,
         };
         if self.log.term(progress.next.previous()).is_none() {
-            return Next::Snapshot;
+            return if progress.parting.is_none() { Next::Snapshot } else { Next::Nothing };
         }
         if progress.paced_until.is_some_and(|until| self.now < until) {
             return Next::Nothing;
@@ -106,7 +106,7 @@ impl Node {
     /// Sends what is due to those that are brought up to date at a bounded pace.
     pub(crate) fn go_on_with_paced(&mut self) {
         let now = self.now;
-        for peer in self.peers() {
+        for peer in self.followers() {
             if let Some(progress) = self.progress_of(peer)
                 && progress.paced_until.is_some_and(|until| until <= now)
             {
@@ -140,7 +140,7 @@ impl Node {
     /// whatever is still unanswered. One that can be sent nothing now, for it waits for a snapshot
     /// or for what is being loaded, is to hear its leader all the same.
     pub(crate) fn broadcast_append_as_heartbeat(&mut self) {
-        for peer in self.peers() {
+        for peer in self.followers() {
             let Some(progress) = self.progress_of(peer) else { continue };
             let before = progress.sequence;
             if let State::Probe { waiting_for } = &mut progress.state {

@@ -87,7 +87,12 @@ pub enum Payload {
         data: Arc<[u8]>,
     },
     /// A configuration of the group, in force from the moment it is appended.
-    Configuration(Configuration),
+    Configuration {
+        /// Whose wish it was; `None` where a leader leaves a joint configuration by itself.
+        request: Option<RequestId>,
+        /// The configuration.
+        configuration: Configuration,
+    },
 }
 
 /// What a member must never forget (paper, figure 2), always written as one record: a term and a
@@ -109,6 +114,17 @@ pub struct SnapshotMeta {
     pub last: EntryId,
     /// The configuration in force at that entry.
     pub configuration: Configuration,
+}
+
+impl Payload {
+    /// Whose proposal it is, if anybody's.
+    pub fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Empty => None,
+            Self::Command { request, .. } => Some(*request),
+            Self::Configuration { request, .. } => *request,
+        }
+    }
 }
 
 impl Term {
@@ -157,7 +173,7 @@ impl Entry {
         let payload = match &self.payload {
             Payload::Empty => 0,
             Payload::Command { data, .. } => data.len(),
-            Payload::Configuration(configuration) => configuration.size_bytes(),
+            Payload::Configuration { configuration, .. } => configuration.size_bytes(),
         };
         OVERHEAD_BYTES + payload
     }

@@ -1,8 +1,8 @@
 //! Everything that a member can do to the world. The list is closed, as that of events is.
 
 use quorate_raft::{
-    Entry, Envelope, Fault, Load, NodeId, Persist, ProposalEnd, ReadFailure, ReadId, RoleChange,
-    SnapshotMeta,
+    Configuration, Entry, Envelope, Fault, Load, NodeId, Persist, ProposalEnd, ReadFailure, ReadId,
+    RoleChange, SnapshotMeta,
 };
 
 /// One thing for the host to do. Effects of one kind keep their order; kinds may run in parallel,
@@ -43,6 +43,9 @@ pub enum Effect {
     FailRead(ReadId, ReadFailure),
     /// The member's role, term or leader changed.
     RoleChanged(RoleChange),
+    /// Another configuration is in force, committed or not: keep connections to the members in it.
+    /// The first is told at the start.
+    ConfigurationChanged(Configuration),
     /// Stop the member at once and report why: an invariant does not hold.
     Stop(Fault),
 }

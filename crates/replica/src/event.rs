@@ -2,7 +2,8 @@
 //! and a simulator that can produce all of these has produced everything.
 
 use quorate_raft::{
-    ElectionTimeout, Entry, Envelope, LoadId, LogIndex, NodeId, Proposal, ReadId, WriteId,
+    ConfigurationChange, ElectionTimeout, Entry, Envelope, LoadId, LogIndex, NodeId, Proposal,
+    ReadId, RequestId, WriteId,
 };
 
 /// One thing that happened.
@@ -26,6 +27,13 @@ pub enum Event {
         load: LoadId,
         /// Empty where the log does not hold them (any more): the core knows what was cut off.
         entries: Vec<Entry>,
+    },
+    /// An operator asks for the members to be changed. It ends in one `EndProposal`.
+    ChangeConfiguration {
+        /// Its identity, as that of a proposal.
+        request: RequestId,
+        /// What is asked for.
+        change: ConfigurationChange,
     },
     /// An operator asks for leadership to be handed to this member. Only a leader can.
     TransferLeadership(NodeId),

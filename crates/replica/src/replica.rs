@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use quorate_raft::{
-    DropReason, Millis, Node, Proposal, ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadId,
-    ReadOutcome, Ready, Recovered, Status,
+    ConfigurationChange, DropReason, Millis, Node, Proposal, ProposalEnd, ProposalOutcome, ReadEnd,
+    ReadFailure, ReadId, ReadOutcome, Ready, Recovered, RequestId, Status,
 };
 
 use crate::config::ReplicaConfig;
@@ -96,6 +96,9 @@ impl Replica {
             Event::Persisted(write) => self.node.persisted(write),
             Event::Applied(index) => self.node.applied(index),
             Event::EntriesLoaded { load, entries } => self.node.entries_loaded(load, entries),
+            Event::ChangeConfiguration { request, change } => {
+                self.change_configuration(request, change);
+            }
             Event::TransferLeadership(to) => self.node.transfer_leadership(to),
             Event::HandOver => {
                 self.stopping = true;
@@ -154,7 +157,7 @@ impl Replica {
 
     fn translate(&mut self, ready: Ready) {
         let Ready { messages, persist, committed, install, compact, loads, snapshots, .. } = ready;
-        let Ready { proposals, reads, role, fault, .. } = ready;
+        let Ready { proposals, reads, role, configuration, fault, .. } = ready;
         // Messages first: followers' disks then work while ours does.
         self.effects.extend(messages.into_iter().map(Effect::Send));
         self.effects.extend(persist.map(Effect::Persist));
@@ -173,6 +176,7 @@ impl Replica {
             }
         }
         self.effects.extend(role.map(Effect::RoleChanged));
+        self.effects.extend(configuration.map(Effect::ConfigurationChanged));
         self.effects.extend(fault.map(Effect::Stop));
     }
 
@@ -190,13 +194,21 @@ impl Replica {
             self.held.push_back((deadline, proposal));
             return;
         };
-        self.drop_proposal(&proposal, dropped);
+        self.drop_proposal(proposal.request, dropped);
     }
 
-    fn drop_proposal(&mut self, proposal: &Proposal, reason: DropReason) {
+    /// Changes do not wait for a leader: what they are meant to change may be another by then.
+    fn change_configuration(&mut self, request: RequestId, change: ConfigurationChange) {
+        if self.stopping {
+            self.drop_proposal(request, DropReason::Stopping);
+        } else {
+            self.node.change_configuration(request, change);
+        }
+    }
+
+    fn drop_proposal(&mut self, request: RequestId, reason: DropReason) {
         let outcome = ProposalOutcome::Dropped(reason);
-        let end = ProposalEnd { request: proposal.request, outcome };
-        self.effects.push(Effect::EndProposal(end));
+        self.effects.push(Effect::EndProposal(ProposalEnd { request, outcome }));
     }
 
     /// Proposals wait for a leader rather than fail while there is none, as they do in etcd: an
@@ -210,11 +222,11 @@ impl Replica {
             }
             let Some((_, proposal)) = self.held.pop_front() else { return };
             if self.stopping {
-                self.drop_proposal(&proposal, DropReason::Stopping);
+                self.drop_proposal(proposal.request, DropReason::Stopping);
             } else if leader {
                 self.node.propose(proposal);
             } else {
-                self.drop_proposal(&proposal, DropReason::NoLeader);
+                self.drop_proposal(proposal.request, DropReason::NoLeader);
             }
         }
     }

@@ -141,6 +141,7 @@ impl<W: Workload> Simulation<W> {
                 }
             }
             Effect::RoleChanged(change) => self.role_changed(place, change),
+            Effect::ConfigurationChanged(_) => {}
             Effect::Stop(fault) => {
                 let evidence = format!("{} stops itself: {fault}", id_of(place));
                 return Err(Violation::new(Checker::Fault, evidence));

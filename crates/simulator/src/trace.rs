@@ -119,6 +119,7 @@ impl fmt::Display for Shown<'_> {
             }
             Message::ReadResponse { read, index: None } => write!(f, "ReadAnswer {:x} no", read.0),
             Message::Forward { proposals } => write!(f, "Forward {} proposals", proposals.len()),
+            Message::ForwardChange { change, .. } => write!(f, "ForwardChange {:?}", change.steps),
             Message::ForwardRefused { requests, reason } => {
                 write!(f, "ForwardRefused {} proposals: {reason:?}", requests.len())
             }

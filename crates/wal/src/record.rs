@@ -4,13 +4,14 @@
 //! ```text
 //! entry, kind 1:  0 | nothing                                                   Empty
 //!                 1 | member u64 | boot u64 | sequence u64 | command ...        Command
-//!                 2 | configuration                                             Configuration
+//!                 2 | 0, or 1 and a request as above | configuration            Configuration
 //! base, kind 2:   last term u64 | last index u64 | configuration
 //!
 //! configuration:  count u32 | voter u64 ...
 //!                 count u32 | outgoing voter u64 ...
 //!                 count u32 | learner u64 ...
 //!                 count u32 | (id u64 | incarnation u64 | bytes u32 | context ...) ...
+//!                 version u64, or nothing for version 0
 //! ```
 //!
 //! All numbers are little-endian. Term, index and group stand in the record's header, as does the
@@ -75,16 +76,29 @@ pub(crate) fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
         Payload::Empty => out.push(PAYLOAD_EMPTY),
         Payload::Command { request, data } => {
             out.push(PAYLOAD_COMMAND);
-            for number in [request.member.0, request.boot, request.sequence] {
-                out.extend(number.to_le_bytes());
-            }
+            encode_request(*request, out);
             out.extend_from_slice(data);
         }
-        Payload::Configuration(configuration) => {
+        Payload::Configuration { request, configuration } => {
             out.push(PAYLOAD_CONFIGURATION);
+            out.push(u8::from(request.is_some()));
+            if let Some(request) = request {
+                encode_request(*request, out);
+            }
             encode_configuration(configuration, out);
         }
     }
+}
+
+fn encode_request(request: RequestId, out: &mut Vec<u8>) {
+    for number in [request.member.0, request.boot, request.sequence] {
+        out.extend(number.to_le_bytes());
+    }
+}
+
+fn decode_request(cursor: &mut Cursor<'_>) -> Result<RequestId, DecodeError> {
+    let member = NodeId(cursor.u64()?);
+    Ok(RequestId { member, boot: cursor.u64()?, sequence: cursor.u64()? })
 }
 
 pub(crate) fn decode_entry(id: EntryId, bytes: &[u8]) -> Result<Entry, DecodeError> {
@@ -95,11 +109,17 @@ pub(crate) fn decode_entry(id: EntryId, bytes: &[u8]) -> Result<Entry, DecodeErr
             Payload::Empty
         }
         PAYLOAD_COMMAND => {
-            let member = NodeId(cursor.u64()?);
-            let request = RequestId { member, boot: cursor.u64()?, sequence: cursor.u64()? };
+            let request = decode_request(&mut cursor)?;
             Payload::Command { request, data: cursor.rest().into() }
         }
-        PAYLOAD_CONFIGURATION => Payload::Configuration(decode_configuration(cursor)?),
+        PAYLOAD_CONFIGURATION => {
+            let request = match cursor.u8()? {
+                0 => None,
+                1 => Some(decode_request(&mut cursor)?),
+                kind => return Err(DecodeError::UnknownKind(kind)),
+            };
+            Payload::Configuration { request, configuration: decode_configuration(cursor)? }
+        }
         kind => return Err(DecodeError::UnknownKind(kind)),
     };
     Ok(Entry { id, payload })
@@ -113,7 +133,7 @@ pub(crate) fn decode_entry_configuration(
         None => Err(DecodeError::Truncated),
         Some(&PAYLOAD_CONFIGURATION) => {
             decode_entry(EntryId::default(), bytes).map(|entry| match entry.payload {
-                Payload::Configuration(configuration) => Some(configuration),
+                Payload::Configuration { configuration, .. } => Some(configuration),
                 _ => None,
             })
         }
@@ -148,6 +168,9 @@ fn encode_configuration(configuration: &Configuration, out: &mut Vec<u8>) {
         encode_count(member.context.len(), out);
         out.extend_from_slice(&member.context);
     }
+    if configuration.version > 0 {
+        out.extend(configuration.version.to_le_bytes());
+    }
 }
 
 /// A count over four thousand million would need a configuration that no limit of the core admits;
@@ -171,6 +194,9 @@ fn decode_configuration(mut cursor: Cursor<'_>) -> Result<Configuration, DecodeE
         let context = cursor.take(length)?.into();
         configuration.members.insert(node, Member { incarnation, context });
     }
+    if !cursor.is_empty() {
+        configuration.version = cursor.u64()?;
+    }
     cursor.end()?;
     Ok(configuration)
 }
@@ -192,12 +218,14 @@ mod tests {
         let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
         let member = |incarnation, context: &[u8]| Member { incarnation, context: context.into() };
         let configuration = Configuration {
+            version: 0,
             voters: nodes(&[1, 2, 3]),
             outgoing: nodes(&[1, u64::MAX]),
             learners: nodes(&[9]),
             members: [(NodeId(1), member(5, b"name=a")), (NodeId(9), member(u64::MAX, b""))].into(),
         };
-        let snapshot = SnapshotMeta { last: EntryId::new(3, 4), configuration };
+        let snapshot =
+            SnapshotMeta { last: EntryId::new(3, 4), configuration: configuration.clone() };
         let base = Base { snapshot, last: EntryId::new(5, 6) };
         let mut bytes = Vec::new();
         encode_base(&base, &mut bytes);
@@ -205,6 +233,14 @@ mod tests {
         for length in 0..bytes.len() {
             let cut = decode_base(EntryId::new(3, 4), &bytes[..length]);
             assert_eq!(cut, Err(DecodeError::Truncated));
+        }
+        for request in [None, Some(RequestId { member: NodeId(1), boot: 2, sequence: 3 })] {
+            let configuration = Configuration { version: 4, ..configuration.clone() };
+            let id = EntryId::new(3, 4);
+            let entry = Entry { id, payload: Payload::Configuration { request, configuration } };
+            let mut bytes = Vec::new();
+            encode_entry(&entry, &mut bytes);
+            assert_eq!(decode_entry(id, &bytes), Ok(entry));
         }
     }
 

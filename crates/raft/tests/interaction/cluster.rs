@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use quorate_raft::{
-    Config, Entry, Envelope, LogIndex, Message, Millis, Node, NodeId, Payload, Proposal, ReadId,
-    Ready, RequestId, SnapshotMeta,
+    Config, ConfigurationChange, Entry, Envelope, LogIndex, Message, Millis, Node, NodeId, Payload,
+    Proposal, ReadId, Ready, RequestId, SnapshotMeta,
 };
 
 use crate::member::{Applying, Disk, Member};
@@ -164,7 +164,7 @@ impl Cluster {
         self.say(&format!("{me} commit {commit}"));
         if let Some(term) = self.node(id).term_at(commit) {
             let entry = quorate_raft::EntryId { term, index: commit };
-            self.safety.check_committed(entry, &self.members);
+            self.safety.check_committed(entry, id, &self.members);
         }
     }
 
@@ -371,6 +371,25 @@ impl Cluster {
                 node.propose(proposal);
             }
         });
+    }
+
+    /// Asks for a change of the members. Its name in the output is `name`.
+    pub(crate) fn change(&mut self, id: NodeId, name: &str, change: ConfigurationChange) {
+        let member = self.member(id);
+        member.proposals += 1;
+        let (boot, sequence) = (member.life, member.proposals);
+        let request = RequestId { member: id, boot, sequence };
+        self.names.insert(request, name.to_string());
+        self.with(id, |node| node.change_configuration(request, change));
+    }
+
+    /// Starts a member that belongs to no group yet, configured like the first one.
+    pub(crate) fn join(&mut self, id: NodeId) {
+        let first = self.members.values().next().expect("a cluster has a member");
+        let config = Config { id, ..first.config.clone() };
+        let before = self.members.insert(id, Member::new(config, Disk::default()));
+        assert!(before.is_none(), "{id} is there already");
+        self.restart(id);
     }
 
     pub(crate) fn read(&mut self, id: NodeId, reads: &[u64]) {

@@ -31,6 +31,8 @@ pub(crate) fn set_limit(
             "apply_bytes_max" => config.apply_bytes_max = size,
             "memory_bytes_max" => config.memory_bytes_max = size,
             "catch_up_bytes_per_second_max" => config.catch_up_bytes_per_second_max = value,
+            "members_max" => config.members_max = size,
+            "promotion_entries_max" => config.promotion_entries_max = value,
             "memory_unapplied_bytes_max" => config.memory_unapplied_bytes_max = size,
             _ => return Err(format!("no such limit: {name}").into()),
         }

@@ -83,6 +83,11 @@ fn proposal() {
 }
 
 #[test]
+fn membership() {
+    run_scripts("membership");
+}
+
+#[test]
 fn restart() {
     run_scripts("restart");
 }

@@ -107,7 +107,7 @@ impl Disk {
             if terms.last().is_none_or(|run| run.term != entry.id.term) {
                 terms.push(entry.id);
             }
-            if let Payload::Configuration(configuration) = &entry.payload {
+            if let Payload::Configuration { configuration, .. } = &entry.payload {
                 configurations.push((entry.id.index, configuration.clone()));
             }
         }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use quorate_raft::{
-    AppendResult, DropReason, Entry, Message, Payload, Persist, Proposal, ProposalOutcome,
-    ReadFailure, ReadOutcome, Role, RoleChange, Status,
+    AppendResult, ChangeRefusal, Configuration, DropReason, Entry, MemberChange, Message, Payload,
+    Persist, Proposal, ProposalOutcome, ReadFailure, ReadOutcome, Role, RoleChange, Status,
 };
 
 /// The message's name.
@@ -23,6 +23,7 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::ReadRequest { .. } => "ReadRequest",
         Message::ReadResponse { .. } => "ReadResponse",
         Message::Forward { .. } => "Forward",
+        Message::ForwardChange { .. } => "ForwardChange",
         Message::ForwardRefused { .. } => "ForwardRefused",
         Message::TimeoutNow => "TimeoutNow",
     }
@@ -66,6 +67,10 @@ pub(crate) fn message(message: &Message) -> String {
             let data: Vec<_> = proposals.iter().map(proposal).collect();
             format!("{name} [{}]", data.join(", "))
         }
+        Message::ForwardChange { change, .. } => {
+            let steps: Vec<String> = change.steps.iter().map(step).collect();
+            format!("{name} [{}]", steps.join(", "))
+        }
         Message::ForwardRefused { requests, reason } => {
             format!("{name} {} {}", requests.len(), drop_reason(*reason))
         }
@@ -91,8 +96,35 @@ pub(crate) fn entry(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Empty => format!("{id}"),
         Payload::Command { data: bytes, .. } => format!("{id} {}", data(bytes)),
-        Payload::Configuration(_) => format!("{id} configuration"),
+        Payload::Configuration { configuration: it, .. } => format!("{id} {}", configuration(it)),
     }
+}
+
+/// `voters 1 2 4 outgoing 1 2 3 learners 5`.
+pub(crate) fn configuration(configuration: &Configuration) -> String {
+    let sets = [
+        ("voters", &configuration.voters),
+        ("outgoing", &configuration.outgoing),
+        ("learners", &configuration.learners),
+    ];
+    let named = sets.into_iter().filter(|(name, set)| *name == "voters" || !set.is_empty());
+    let printed = named.map(|(name, set)| {
+        let ids: Vec<String> = set.iter().map(|id| id.0.to_string()).collect();
+        format!("{name} {}", ids.join(" "))
+    });
+    printed.collect::<Vec<_>>().join(" ")
+}
+
+fn step(step: &MemberChange) -> String {
+    let what = match step {
+        MemberChange::AddVoter { .. } => "voter",
+        MemberChange::AddLearner { .. } => "learner",
+        MemberChange::Promote { .. } => "promote",
+        MemberChange::Demote { .. } => "demote",
+        MemberChange::Remove { .. } => "remove",
+        MemberChange::Record { .. } => "record",
+    };
+    format!("{what}/{}", step.member().0)
 }
 
 pub(crate) fn entries(entries: &[Entry]) -> String {
@@ -158,7 +190,24 @@ fn drop_reason(reason: DropReason) -> String {
         DropReason::TooLarge => "too large".to_string(),
         DropReason::NotLeader { leader: Some(leader) } => format!("not leader, {leader} is"),
         DropReason::NotLeader { leader: None } => "not leader".to_string(),
+        DropReason::Change(refusal) => change_refusal(refusal),
         DropReason::Stopping => "stopping".to_string(),
+    }
+}
+
+fn change_refusal(refusal: ChangeRefusal) -> String {
+    match refusal {
+        ChangeRefusal::NotReady => "not ready".to_string(),
+        ChangeRefusal::Pending => "another change is pending".to_string(),
+        ChangeRefusal::Outdated { in_force } => format!("version {in_force} is in force"),
+        ChangeRefusal::Unchanged => "nothing would change".to_string(),
+        ChangeRefusal::NoVoters => "no voters would be left".to_string(),
+        ChangeRefusal::TooMany => "too many members".to_string(),
+        ChangeRefusal::Member(id) => format!("{id} is a member"),
+        ChangeRefusal::NotMember(id) => format!("{id} is no member"),
+        ChangeRefusal::NotLearner(id) => format!("{id} is no learner"),
+        ChangeRefusal::NotVoter(id) => format!("{id} is no voter"),
+        ChangeRefusal::NotCaughtUp(id) => format!("{id} has not caught up"),
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use quorate_raft::{
-    AppendResult, Config, Configuration, DropReason, Entry, EntryId, Envelope, GroupId, LogIndex,
-    Message, Millis, Node, NodeId, Payload, Proposal, ReadId, Ready, Recovered, RequestId, Role,
-    SnapshotMeta, Term,
+    AppendResult, Config, Configuration, ConfigurationChange, DropReason, Entry, EntryId, Envelope,
+    GroupId, LogIndex, Member, MemberChange, Message, Millis, Node, NodeId, Payload, Proposal,
+    ReadId, Ready, Recovered, RequestId, Role, SnapshotMeta, Term,
 };
 
 /// One thing that happens to a member.
@@ -17,6 +17,7 @@ enum Input {
     Advance(u64),
     Step(Envelope),
     Propose,
+    Change(ConfigurationChange),
     Read,
     Campaign,
     /// Acknowledges the oldest writes, so many.
@@ -54,7 +55,9 @@ fn payload() -> impl Strategy<Value = Payload> {
         Just(Payload::Empty),
         request().prop_map(|request| Payload::Command { request, data: Arc::from(*b"x") }),
         proptest::collection::btree_set(0u64..5, 0..4).prop_map(|voters| {
-            Payload::Configuration(Configuration::of_voters(voters.into_iter().map(NodeId)))
+            let voters = voters.into_iter().map(NodeId);
+            let configuration = Configuration::of_voters(voters);
+            Payload::Configuration { request: None, configuration }
         }),
     ]
 }
@@ -126,6 +129,28 @@ fn replication_message() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn change() -> BoxedStrategy<ConfigurationChange> {
+    let step = (0u8..6, 0u64..5).prop_map(|(kind, id)| {
+        let (id, member) = (NodeId(id), Member::default());
+        match kind {
+            0 => MemberChange::AddVoter { id, member },
+            1 => MemberChange::AddLearner { id, member },
+            2 => MemberChange::Promote { id },
+            3 => MemberChange::Demote { id },
+            4 => MemberChange::Record { id, member },
+            _ => MemberChange::Remove { id },
+        }
+    });
+    let steps = proptest::collection::vec(step, 0..3);
+    (proptest::option::of(number()), steps, any::<bool>())
+        .prop_map(|(expected, steps, always_joint)| ConfigurationChange {
+            expected,
+            steps,
+            always_joint,
+        })
+        .boxed()
+}
+
 fn client_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         number().prop_map(|read| Message::ReadRequest { read: ReadId(read) }),
@@ -136,17 +161,20 @@ fn client_message() -> impl Strategy<Value = Message> {
             let proposal = |request| Proposal { request, data: Arc::from(*b"y") };
             Message::Forward { proposals: requests.into_iter().map(proposal).collect() }
         }),
+        (request(), change())
+            .prop_map(|(request, change)| Message::ForwardChange { request, change }),
         proptest::collection::vec(request(), 0..3).prop_map(|requests| {
             Message::ForwardRefused { requests, reason: DropReason::Overload }
         }),
     ]
 }
 
+/// The parts are boxed, or their frames would fill a test's stack.
 fn envelope() -> impl Strategy<Value = Envelope> {
     let message = prop_oneof![
-        3 => election_message(),
-        4 => replication_message(),
-        1 => client_message(),
+        3 => election_message().boxed(),
+        4 => replication_message().boxed(),
+        1 => client_message().boxed(),
     ];
     // n9 is nobody's member; n1 is the receiver itself.
     let from = prop_oneof![1 => Just(1u64), 8 => 2u64..4, 1 => Just(9)];
@@ -161,11 +189,12 @@ fn envelope() -> impl Strategy<Value = Envelope> {
 
 fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
-        16 => envelope().prop_map(Input::Step),
+        16 => envelope().prop_map(Input::Step).boxed(),
         3 => (0u64..3000).prop_map(Input::Advance),
         3 => Just(Input::Campaign),
         3 => Just(Input::Propose),
         1 => Just(Input::Read),
+        2 => change().prop_map(Input::Change),
         4 => (0usize..3).prop_map(Input::Persist),
         2 => Just(Input::Apply),
         1 => Just(Input::FailLoad),
@@ -224,6 +253,12 @@ impl Lonely {
                 self.ends.insert((false, self.asked), 0);
                 // Numbers that no message of the strategy guesses.
                 node.read(ReadId(1000 + self.asked));
+            }
+            Input::Change(change) => {
+                self.asked += 1;
+                self.ends.insert((true, self.asked), 0);
+                let request = RequestId { member: NodeId(1), boot: 77, sequence: self.asked };
+                node.change_configuration(request, change.clone());
             }
             Input::Campaign => node.campaign(),
             Input::Persist(count) => {

@@ -1,9 +1,11 @@
 //! Random histories of a whole cluster: messages lost, repeated and reordered, links cut, disks that
-//! lag, processes that crash. Safety is checked after every step (`safety.rs`); in the end
+//! lag, processes that crash, members that come and go. Safety is checked after every step (`safety.rs`); in the end
 //! everything heals, and the members must come to agree.
 
 use proptest::prelude::*;
-use quorate_raft::{Config, HandOut, LogIndex, NodeId, Role};
+use quorate_raft::{
+    Config, ConfigurationChange, HandOut, LogIndex, Member as Known, MemberChange, NodeId, Role,
+};
 
 use crate::cluster::{Cluster, Manual};
 use crate::member::Member;
@@ -28,8 +30,31 @@ enum Step {
     Crash(u64),
     Restart(u64),
     Rejoin(u64),
+    Change(u64, Vec<(Kind, u64)>, bool),
     Cut(u64, u64),
     Heal,
+}
+
+/// What is asked for a member.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Voter,
+    Learner,
+    Promote,
+    Demote,
+    Remove,
+}
+
+fn change(nodes: u64) -> impl Strategy<Value = Step> {
+    let kind = prop_oneof![
+        3 => Just(Kind::Voter),
+        1 => Just(Kind::Learner),
+        1 => Just(Kind::Promote),
+        1 => Just(Kind::Demote),
+        3 => Just(Kind::Remove),
+    ];
+    let kinds = proptest::collection::vec((kind, 1..=nodes), 1..4);
+    (1..=nodes, kinds, any::<bool>()).prop_map(|(id, kinds, joint)| Step::Change(id, kinds, joint))
 }
 
 fn step(nodes: u64) -> impl Strategy<Value = Step> {
@@ -52,6 +77,7 @@ fn step(nodes: u64) -> impl Strategy<Value = Step> {
         2 => id().prop_map(Step::Crash),
         4 => id().prop_map(Step::Restart),
         1 => id().prop_map(Step::Rejoin),
+        4 => change(nodes),
         1 => (id(), id()).prop_map(|(from, to)| Step::Cut(from, to)),
         1 => Just(Step::Heal),
     ]
@@ -114,10 +140,26 @@ fn take(cluster: &mut Cluster, step: &Step, asked: &mut u64) {
         Step::Compact(id) if is_up(cluster, id) => {
             cluster.compact(NodeId(id), LogIndex(u64::MAX));
         }
+        Step::Change(id, ref kinds, always_joint) if is_up(cluster, id) => {
+            let steps = kinds.iter().map(|&(kind, id)| member_change(kind, NodeId(id))).collect();
+            let change = ConfigurationChange { expected: None, steps, always_joint };
+            cluster.change(NodeId(id), "change", change);
+        }
         Step::Crash(id) => cluster.crash(NodeId(id)),
         Step::Rejoin(id) if may_lose_its_disk(cluster, id) => cluster.rejoin(NodeId(id)),
-        Step::Persist(..) | Step::Apply(_) | Step::Rejoin(_) => {}
+        Step::Persist(..) | Step::Apply(_) | Step::Rejoin(_) | Step::Change(..) => {}
         Step::Propose(_) | Step::Read(_) | Step::Compact(_) => {}
+    }
+}
+
+fn member_change(kind: Kind, id: NodeId) -> MemberChange {
+    let member = Known::default();
+    match kind {
+        Kind::Voter => MemberChange::AddVoter { id, member },
+        Kind::Learner => MemberChange::AddLearner { id, member },
+        Kind::Promote => MemberChange::Promote { id },
+        Kind::Demote => MemberChange::Demote { id },
+        Kind::Remove => MemberChange::Remove { id },
     }
 }
 
@@ -180,19 +222,50 @@ proptest! {
         let manual = Manual { persist: true, apply: true, ..Manual::default() };
         let mut cluster = Cluster::new(nodes, manual, |id| config(id, safeguards));
         let mut asked = 0;
-        for step in &steps {
+        for step in steps.iter().filter(|step| !matches!(step, Step::Change(..))) {
             take(&mut cluster, &within(step, nodes), &mut asked);
             prop_assert!(!cluster.output.contains("FAULT"), "{}", cluster.output);
             cluster.output.clear();
         }
         recover(&mut cluster);
-        let statuses: Vec<_> =
-            cluster.members.values().filter_map(|m| m.node.as_ref()).map(|n| n.status()).collect();
-        let leaders = statuses.iter().filter(|status| status.role.role == Role::Leader).count();
-        prop_assert_eq!(leaders, 1, "one leads in the end");
-        let commit = statuses[0].commit;
-        prop_assert!(statuses.iter().all(|status| status.applied == commit), "{:?}", statuses);
+        check_agreement(&cluster)?;
     }
+
+    /// Five of them are there, and some are members. Whose disk is lost is not changed beside this:
+    /// a quarantined member may become the only voter, and then nobody can lead.
+    #[test]
+    fn whoever_comes_and_goes_members_agree(
+        first in 1u64..5,
+        steps in proptest::collection::vec(step(5), 1..300),
+    ) {
+        let manual = Manual { persist: true, apply: true, ..Manual::default() };
+        let mut cluster = Cluster::new(first, manual, |id| config(id, true));
+        (first + 1..=5).for_each(|id| cluster.join(NodeId(id)));
+        let mut asked = 0;
+        for step in steps.iter().filter(|step| !matches!(step, Step::Rejoin(_))) {
+            take(&mut cluster, step, &mut asked);
+            prop_assert!(!cluster.output.contains("FAULT"), "{}", cluster.output);
+            cluster.output.clear();
+        }
+        recover(&mut cluster);
+        check_agreement(&cluster)?;
+    }
+}
+
+/// One leads, and all members of its configuration, which is no joint one, have applied what is
+/// committed.
+fn check_agreement(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let nodes = || cluster.members.values().filter_map(|member| member.node.as_ref());
+    let leaders: Vec<_> = nodes().filter(|node| node.role().role == Role::Leader).collect();
+    let statuses: Vec<_> = nodes().map(|node| node.status()).collect();
+    prop_assert_eq!(leaders.len(), 1, "one leads in the end: {:?}", statuses);
+    let (configuration, commit) = (leaders[0].configuration(), leaders[0].status().commit);
+    prop_assert!(!configuration.is_joint(), "{:?}", configuration);
+    let members = statuses.iter().filter(|status| configuration.members.contains_key(&status.id));
+    for status in members {
+        prop_assert_eq!(status.applied, commit, "{:?}", statuses);
+    }
+    Ok(())
 }
 
 /// The same step among fewer members.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{
-    Entry, EntryId, LogIndex, NodeId, Payload, ProposalOutcome, ReadId, ReadOutcome, RequestId,
-    Role, Term,
+    Configuration, Entry, EntryId, LogIndex, Node, NodeId, ProposalOutcome, ReadId, ReadOutcome,
+    RequestId, Role, Term,
 };
 
 use crate::member::Member;
@@ -43,7 +43,7 @@ impl Safety {
     pub(crate) fn check_applied(&mut self, entry: &Entry) {
         let first = self.history.entry(entry.id.index).or_insert_with(|| entry.clone());
         assert_eq!(first, entry, "state machine safety at {}", entry.id.index);
-        if let Payload::Command { request, .. } = &entry.payload {
+        if let Some(request) = &entry.payload.request() {
             let outcome = self.outcomes.get(request);
             assert!(!outcome.is_some_and(|end| denies(*end)), "{request:?} was said to be void");
         }
@@ -53,7 +53,7 @@ impl Safety {
     pub(crate) fn check_outcome(&mut self, request: RequestId, outcome: ProposalOutcome) {
         let before = self.outcomes.insert(request, outcome);
         assert_eq!(before, None, "{request:?} ended twice");
-        let is_its = |entry: &Entry| matches!(&entry.payload, Payload::Command { request: r, .. } if *r == request);
+        let is_its = |entry: &Entry| entry.payload.request() == Some(request);
         if denies(outcome) {
             assert!(!self.history.values().any(is_its), "{request:?} is said to be void");
         }
@@ -73,12 +73,26 @@ impl Safety {
         }
     }
 
-    /// What is committed is on the disks of a majority, or was on disks that are lost.
-    pub(crate) fn check_committed(&mut self, id: EntryId, members: &BTreeMap<NodeId, Member>) {
+    /// What a leader commits is on the disks of a majority, of both where its configuration is joint,
+    /// or was on disks that are lost. Others hear of it later, when another configuration may be in
+    /// force.
+    pub(crate) fn check_committed(
+        &mut self,
+        id: EntryId,
+        by: NodeId,
+        members: &BTreeMap<NodeId, Member>,
+    ) {
         self.committed = self.committed.max(id.index);
-        let has = |member: &&Member| member.disk.has(id) || member.has_lost_a_disk;
-        let disks = members.values().filter(has).count();
-        assert!(2 * disks > members.len(), "{id} is committed with {disks} disks");
+        let leads = |node: &&Node| node.role().role == Role::Leader;
+        let Some(leader) = members[&by].node.as_ref().filter(leads) else { return };
+        let has = |voter: &&NodeId| {
+            members.get(voter).is_some_and(|member| member.disk.has(id) || member.has_lost_a_disk)
+        };
+        let Configuration { voters, outgoing, .. } = leader.configuration();
+        for half in [voters, outgoing].into_iter().filter(|half| !half.is_empty()) {
+            let disks = half.iter().filter(has).count();
+            assert!(2 * disks > half.len(), "{id} is committed with {disks} disks of {half:?}");
+        }
     }
 
     /// What was applied up to here.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use goldenscript::Context;
 use quorate_raft::{
-    Config, ElectionTimeout, Entry, EntryId, Envelope, GroupId, HandOut, HardState, LogIndex,
-    Message, NodeId, Payload, Term,
+    Config, ConfigurationChange, ElectionTimeout, Entry, EntryId, Envelope, GroupId, HandOut,
+    HardState, LogIndex, Member, MemberChange, Message, NodeId, Payload, Term,
 };
 
 use crate::cluster::{Cluster, Manual};
@@ -31,6 +31,33 @@ pub(crate) struct Id(EntryId);
 pub(crate) enum By {
     Itself,
     Script,
+}
+
+/// What is to become of one member, as the script has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    text: String,
+    change: MemberChange,
+}
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (what, id) = text.split_once('/').ok_or("what/member")?;
+        let id = NodeId(id.parse().map_err(|_| "a member's number")?);
+        let member = Member { incarnation: 7, ..Member::default() };
+        let change = match what {
+            "voter" => MemberChange::AddVoter { id, member: Member::default() },
+            "learner" => MemberChange::AddLearner { id, member: Member::default() },
+            "promote" => MemberChange::Promote { id },
+            "demote" => MemberChange::Demote { id },
+            "remove" => MemberChange::Remove { id },
+            "record" => MemberChange::Record { id, member },
+            _ => return Err("voter, learner, promote, demote, remove or record".to_string()),
+        };
+        Ok(Self { text: text.to_string(), change })
+    }
 }
 
 impl FromStr for Switch {
@@ -91,6 +118,8 @@ pub(crate) enum Verb {
         #[arg(key)]
         forward: Option<Switch>,
         #[arg(key)]
+        leave: Option<By>,
+        #[arg(key)]
         persist: Option<By>,
         #[arg(key)]
         apply: Option<By>,
@@ -135,6 +164,20 @@ pub(crate) enum Verb {
     Propose { node: u64, commands: Vec<String> },
     /// Proposes one command of so many bytes.
     ProposeLarge { node: u64, bytes: usize },
+    /// Asks for the members to be changed: `change 1 voter/4 learner/5 promote/5 demote/2 remove/3`
+    /// and `record/3`.
+    Change {
+        node: u64,
+        steps: Vec<Step>,
+        #[arg(key)]
+        expected: Option<u64>,
+        #[arg(key, optional)]
+        joint: bool,
+    },
+    /// Asks to leave a joint configuration.
+    Leave { node: u64 },
+    /// Starts a member that belongs to no group yet.
+    Join { node: u64 },
     /// Asks for linearizable reads, all in one batch.
     Read { node: u64, reads: Vec<u64> },
     /// Hands leadership to another member.
@@ -336,6 +379,19 @@ impl Script {
             Verb::ProposeLarge { node, bytes } => {
                 cluster.propose(NodeId(*node), &["x".repeat(*bytes)]);
             }
+            Verb::Change { node, steps, expected, joint } => {
+                let name: Vec<&str> = steps.iter().map(|step| step.text.as_str()).collect();
+                let change = ConfigurationChange {
+                    expected: *expected,
+                    steps: steps.iter().map(|step| step.change.clone()).collect(),
+                    always_joint: *joint,
+                };
+                cluster.change(NodeId(*node), &name.join(" "), change);
+            }
+            Verb::Leave { node } => {
+                cluster.change(NodeId(*node), "leave", ConfigurationChange::default());
+            }
+            Verb::Join { node } => cluster.join(NodeId(*node)),
             Verb::Read { node, reads } => cluster.read(NodeId(*node), reads),
             Verb::Transfer { node, to } => {
                 cluster.with(NodeId(*node), |node| node.transfer_leadership(NodeId(*to)));
@@ -465,7 +521,7 @@ impl Script {
         let Verb::Cluster { nodes, config: policy, leader, election, heartbeat, .. } = verb else {
             return Err("a cluster begins with `cluster`".into());
         };
-        let Verb::Cluster { prevote, checkquorum, sticky, forward, .. } = verb else {
+        let Verb::Cluster { prevote, checkquorum, sticky, forward, leave, .. } = verb else {
             return Err("a cluster begins with `cluster`".into());
         };
         let Verb::Cluster { persist, apply, load, snapshot, .. } = verb else {
@@ -489,6 +545,7 @@ impl Script {
             set(&mut config.check_quorum, checkquorum);
             set(&mut config.sticky_leader, sticky);
             set(&mut config.forward_proposals, forward);
+            config.leave_joint_by_itself = *leave != Some(By::Script);
             config
         };
         self.cluster = Cluster::new(*nodes, Manual::default(), configure);

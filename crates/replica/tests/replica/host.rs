@@ -248,7 +248,7 @@ impl Host {
             Effect::RoleChanged(change) if self.show != Show::Calls => {
                 self.say(&format!("{} {}", id.0, print::role(change)));
             }
-            Effect::RoleChanged(_) => {}
+            Effect::RoleChanged(_) | Effect::ConfigurationChanged(_) => {}
             Effect::Stop(fault) => panic!("{id} stops: {fault}"),
         }
         Vec::new()

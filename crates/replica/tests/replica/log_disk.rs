@@ -70,7 +70,7 @@ impl LogDisk {
             if terms.last().is_none_or(|run| run.term != entry.id.term) {
                 terms.push(entry.id);
             }
-            if let Payload::Configuration(configuration) = &entry.payload {
+            if let Payload::Configuration { configuration, .. } = &entry.payload {
                 configurations.push((entry.id.index, configuration.clone()));
             }
             bytes += entry.size_bytes() as u64;

@@ -53,7 +53,7 @@ fn entries(entries: &[Entry]) -> String {
     let text = |entry: &Entry| match &entry.payload {
         Payload::Command { data, .. } => String::from_utf8_lossy(data).into_owned(),
         Payload::Empty => "empty".to_string(),
-        Payload::Configuration(_) => "configuration".to_string(),
+        Payload::Configuration { .. } => "configuration".to_string(),
     };
     entries.iter().map(text).collect::<Vec<_>>().join(", ")
 }
@@ -84,6 +84,7 @@ pub(crate) fn outcome(outcome: ProposalOutcome) -> String {
                 DropReason::Overload => "overload",
                 DropReason::Transfer => "transfer",
                 DropReason::TooLarge => "too large",
+                DropReason::Change(_) => "change refused",
                 DropReason::Stopping => "stopping",
                 DropReason::NotLeader { .. } => "not leader",
             };

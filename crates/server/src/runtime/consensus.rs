@@ -164,6 +164,9 @@ impl<M: HostedMachine> Consensus<M> {
                     // They announce an earlier term, which nobody would heed.
                     self.transport.stop_snapshots();
                 }
+                // Who is a member is said by the flags of all members, for as long as nothing here
+                // asks for a change.
+                Effect::ConfigurationChanged(_) => {}
                 Effect::Stop(reason) => fault = Some(reason),
             }
         }

@@ -1,6 +1,8 @@
 //! Raft messages as bytes and back. What a peer sends is parsed, never believed: any bytes at all
 //! give an envelope or a typed error. Whether the content makes sense is the core's to judge.
 
+mod membership;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -184,12 +186,8 @@ fn message_to_wire(message: &Message) -> WireMessage {
             WireMessage::HeartbeatResponse(wire::HeartbeatResponse { sequence: *sequence })
         }
         Message::InstallSnapshot { snapshot } => {
-            WireMessage::InstallSnapshot(wire::InstallSnapshot {
-                snapshot: Some(wire::SnapshotMeta {
-                    last: Some(entry_id_to_wire(snapshot.last)),
-                    configuration: Some(configuration_to_wire(&snapshot.configuration)),
-                }),
-            })
+            let snapshot = Some(snapshot_to_wire(snapshot));
+            WireMessage::InstallSnapshot(wire::InstallSnapshot { snapshot })
         }
         Message::SnapshotResponse { snapshot, matched } => {
             WireMessage::SnapshotResponse(wire::SnapshotResponse {
@@ -207,6 +205,9 @@ fn message_to_wire(message: &Message) -> WireMessage {
         Message::Forward { proposals } => WireMessage::Forward(wire::Forward {
             proposals: proposals.iter().map(|p| command_to_wire(p.request, &p.data)).collect(),
         }),
+        Message::ForwardChange { request, change } => {
+            WireMessage::ForwardChange(membership::forward_to_wire(*request, change))
+        }
         Message::ForwardRefused { requests, reason } => {
             WireMessage::ForwardRefused(forward_refused_to_wire(requests, *reason))
         }
@@ -264,13 +265,21 @@ fn message_from_wire(message: WireMessage) -> Result<Message, CodecError> {
         WireMessage::Forward(m) => Message::Forward {
             proposals: m.proposals.iter().map(proposal_from_wire).collect::<Result<_, _>>()?,
         },
+        WireMessage::ForwardChange(m) => membership::forward_from_wire(m)?,
         WireMessage::ForwardRefused(m) => {
-            let reason = drop_reason_from_wire(m.reason, m.leader)?;
+            let reason = drop_reason_from_wire(m.reason, m.leader, m.change)?;
             let requests = m.requests.into_iter().map(request_id_from_wire).collect();
             Message::ForwardRefused { requests, reason }
         }
         WireMessage::TimeoutNow(wire::TimeoutNow {}) => Message::TimeoutNow,
     })
+}
+
+fn snapshot_to_wire(snapshot: &SnapshotMeta) -> wire::SnapshotMeta {
+    wire::SnapshotMeta {
+        last: Some(entry_id_to_wire(snapshot.last)),
+        configuration: Some(configuration_to_wire(&snapshot.configuration)),
+    }
 }
 
 fn entry_id_to_wire(id: EntryId) -> wire::EntryId {
@@ -303,16 +312,19 @@ fn proposal_from_wire(command: &wire::Command) -> Result<Proposal, CodecError> {
 }
 
 fn entry_to_wire(entry: &Entry) -> wire::Entry {
+    let mut configuration_request = None;
     let payload = match &entry.payload {
         Payload::Empty => None,
         Payload::Command { request, data } => {
             Some(wire::entry::Payload::Command(command_to_wire(*request, data)))
         }
-        Payload::Configuration(configuration) => {
+        Payload::Configuration { request, configuration } => {
+            configuration_request = request.map(request_id_to_wire);
             Some(wire::entry::Payload::Configuration(configuration_to_wire(configuration)))
         }
     };
-    wire::Entry { term: entry.id.term.0, index: entry.id.index.0, payload }
+    let EntryId { term, index } = entry.id;
+    wire::Entry { term: term.0, index: index.0, payload, configuration_request }
 }
 
 fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
@@ -323,7 +335,11 @@ fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
             Payload::Command { request, data }
         }
         Some(wire::entry::Payload::Configuration(configuration)) => {
-            Payload::Configuration(configuration_from_wire(configuration))
+            let request = entry.configuration_request.map(request_id_from_wire);
+            Payload::Configuration {
+                request,
+                configuration: configuration_from_wire(configuration),
+            }
         }
     };
     Ok(Entry { id: EntryId::new(entry.term, entry.index), payload })
@@ -331,28 +347,36 @@ fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
 
 fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
     wire::Configuration {
+        version: configuration.version,
         voters: configuration.voters.iter().map(|id| id.0).collect(),
         outgoing: configuration.outgoing.iter().map(|id| id.0).collect(),
         learners: configuration.learners.iter().map(|id| id.0).collect(),
         members: configuration
             .members
             .iter()
-            .map(|(id, member)| wire::Member {
-                id: id.0,
-                incarnation: member.incarnation,
-                context: Bytes::from_owner(Arc::clone(&member.context)),
-            })
+            .map(|(id, member)| member_to_wire(*id, member))
             .collect(),
     }
 }
 
+fn member_to_wire(id: NodeId, member: &Member) -> wire::Member {
+    wire::Member {
+        id: id.0,
+        incarnation: member.incarnation,
+        context: Bytes::from_owner(Arc::clone(&member.context)),
+    }
+}
+
+fn member_from_wire(member: &wire::Member) -> (NodeId, Member) {
+    let context = Arc::from(member.context.as_ref());
+    (NodeId(member.id), Member { incarnation: member.incarnation, context })
+}
+
 /// Every voter and learner gets its line in `members`, known or not, as the type promises.
 fn configuration_from_wire(configuration: wire::Configuration) -> Configuration {
-    let known = configuration.members.into_iter().map(|member| {
-        let context = Arc::from(member.context.as_ref());
-        (NodeId(member.id), Member { incarnation: member.incarnation, context })
-    });
+    let known = configuration.members.iter().map(member_from_wire);
     let mut decoded = Configuration {
+        version: configuration.version,
         voters: configuration.voters.into_iter().map(NodeId).collect(),
         outgoing: configuration.outgoing.into_iter().map(NodeId).collect(),
         learners: configuration.learners.into_iter().map(NodeId).collect(),
@@ -396,22 +420,35 @@ fn append_result_from_wire(
 
 fn forward_refused_to_wire(requests: &[RequestId], reason: DropReason) -> wire::ForwardRefused {
     use wire::forward_refused::Reason;
-    let (reason, leader) = match reason {
-        DropReason::NoLeader => (Reason::NoLeader, None),
-        DropReason::Overload => (Reason::Overload, None),
-        DropReason::Transfer => (Reason::Transfer, None),
-        DropReason::TooLarge => (Reason::TooLarge, None),
-        DropReason::NotLeader { leader } => (Reason::NotLeader, leader),
-        DropReason::Stopping => (Reason::Stopping, None),
+    let (mut leader, mut change) = (None, None);
+    let reason = match reason {
+        DropReason::NoLeader => Reason::NoLeader,
+        DropReason::Overload => Reason::Overload,
+        DropReason::Transfer => Reason::Transfer,
+        DropReason::TooLarge => Reason::TooLarge,
+        DropReason::NotLeader { leader: known } => {
+            leader = known;
+            Reason::NotLeader
+        }
+        DropReason::Change(refusal) => {
+            change = Some(membership::refusal_to_wire(refusal));
+            Reason::Change
+        }
+        DropReason::Stopping => Reason::Stopping,
     };
     wire::ForwardRefused {
+        change,
         requests: requests.iter().copied().map(request_id_to_wire).collect(),
         reason: reason.into(),
         leader: leader.map(|leader| leader.0),
     }
 }
 
-fn drop_reason_from_wire(reason: i32, leader: Option<u64>) -> Result<DropReason, CodecError> {
+fn drop_reason_from_wire(
+    reason: i32,
+    leader: Option<u64>,
+    change: Option<wire::ChangeRefusal>,
+) -> Result<DropReason, CodecError> {
     use wire::forward_refused::Reason;
     let unknown = CodecError::UnknownValue { what: "reason of a refusal", value: reason };
     match Reason::try_from(reason).map_err(|_| unknown.clone())? {
@@ -421,12 +458,18 @@ fn drop_reason_from_wire(reason: i32, leader: Option<u64>) -> Result<DropReason,
         Reason::Transfer => Ok(DropReason::Transfer),
         Reason::TooLarge => Ok(DropReason::TooLarge),
         Reason::NotLeader => Ok(DropReason::NotLeader { leader: leader.map(NodeId) }),
+        Reason::Change => {
+            let change = required(change, "refusal of its change")?;
+            membership::refusal_from_wire(change).map(DropReason::Change)
+        }
         Reason::Stopping => Ok(DropReason::Stopping),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_raft::{ChangeRefusal, ConfigurationChange, MemberChange};
+
     use super::*;
 
     fn request(sequence: u64) -> RequestId {
@@ -441,6 +484,7 @@ mod tests {
             configuration.members.entry(id).or_default().context = Arc::from(&b"where"[..]);
         }
         configuration.members.entry(NodeId(2)).or_default().incarnation = 77;
+        configuration.version = 12;
         configuration
     }
 
@@ -452,7 +496,13 @@ mod tests {
                 id: EntryId::new(2, 9),
                 payload: Payload::Command { request: request(1), data },
             },
-            Entry { id: EntryId::new(3, 10), payload: Payload::Configuration(configuration()) },
+            Entry {
+                id: EntryId::new(3, 10),
+                payload: Payload::Configuration {
+                    request: Some(request(6)),
+                    configuration: configuration(),
+                },
+            },
             Entry {
                 id: EntryId::new(3, 11),
                 payload: Payload::Command { request: RequestId::default(), data: Arc::default() },
@@ -469,10 +519,34 @@ mod tests {
             DropReason::NotLeader { leader: None },
             DropReason::NotLeader { leader: Some(NodeId(0)) },
             DropReason::Stopping,
+            DropReason::Change(ChangeRefusal::NotReady),
+            DropReason::Change(ChangeRefusal::Pending),
+            DropReason::Change(ChangeRefusal::Outdated { in_force: 7 }),
+            DropReason::Change(ChangeRefusal::Unchanged),
+            DropReason::Change(ChangeRefusal::NoVoters),
+            DropReason::Change(ChangeRefusal::TooMany),
+            DropReason::Change(ChangeRefusal::Member(NodeId(8))),
+            DropReason::Change(ChangeRefusal::NotMember(NodeId(8))),
+            DropReason::Change(ChangeRefusal::NotLearner(NodeId(8))),
+            DropReason::Change(ChangeRefusal::NotVoter(NodeId(8))),
+            DropReason::Change(ChangeRefusal::NotCaughtUp(NodeId(8))),
         ]
         .into_iter()
         .map(|reason| Message::ForwardRefused { requests: vec![request(1), request(2)], reason })
         .collect()
+    }
+
+    fn change() -> ConfigurationChange {
+        let (id, member) = (NodeId(9), Member { incarnation: 5, context: Arc::from(&b"at"[..]) });
+        let steps = vec![
+            MemberChange::AddVoter { id, member: member.clone() },
+            MemberChange::AddLearner { id, member: member.clone() },
+            MemberChange::Promote { id },
+            MemberChange::Demote { id },
+            MemberChange::Remove { id },
+            MemberChange::Record { id, member },
+        ];
+        ConfigurationChange { expected: Some(0), steps, always_joint: true }
     }
 
     /// One message of every kind, with every value of its parts that encodes in another way.
@@ -517,6 +591,8 @@ mod tests {
                 proposals: vec![Proposal { request: request(1), data: Arc::from(&b"x"[..]) }],
             },
             Message::TimeoutNow,
+            Message::ForwardChange { request: request(5), change: ConfigurationChange::default() },
+            Message::ForwardChange { request: request(5), change: change() },
         ];
         all.extend(refusals());
         all

@@ -216,7 +216,7 @@ pub(crate) fn fingerprint(entry: &Entry) -> u64 {
             let name = name.into_iter().flat_map(u64::to_le_bytes);
             fnv(name.chain(data.iter().copied()))
         }
-        Payload::Configuration(configuration) => {
+        Payload::Configuration { configuration, .. } => {
             fnv(configuration.replicas().into_iter().flat_map(|id| id.0.to_le_bytes()))
         }
     }

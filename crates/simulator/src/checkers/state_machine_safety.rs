@@ -97,10 +97,7 @@ impl StateMachineSafety {
             return fails(format!("{member} applied {} right after {before}", entry.id));
         }
         self.applied[place] = index.0;
-        let request = match &entry.payload {
-            Payload::Command { request, .. } => Some(*request),
-            Payload::Empty | Payload::Configuration(_) => None,
-        };
+        let request = entry.payload.request();
         let this = AppliedEntry { term: entry.id.term, fingerprint: fingerprint(entry), request };
         let position = usize::try_from(before).expect("a log fits in memory");
         if let Some(known) = self.entries.get(position) {
@@ -118,7 +115,7 @@ impl StateMachineSafety {
         {
             return fails(format!("{request:?} is in the log at {earlier} and at {index}"));
         }
-        if let Payload::Configuration(configuration) = &entry.payload {
+        if let Payload::Configuration { configuration, .. } = &entry.payload {
             self.configurations.insert(index, configuration.clone());
         }
         self.entries.push(this);

@@ -122,9 +122,10 @@ fn records_that_make_no_sense_are_refused() {
     };
     assert_eq!(undecodable(entry_batch(1, &[])), DecodeError::Truncated);
     assert_eq!(undecodable(entry_batch(1, &[9])), DecodeError::UnknownKind(9));
-    assert_eq!(undecodable(entry_batch(1, &[2, 255, 255, 255, 255])), DecodeError::Truncated);
+    assert_eq!(undecodable(entry_batch(1, &[2, 255])), DecodeError::UnknownKind(255));
+    assert_eq!(undecodable(entry_batch(1, &[2, 0, 255, 255, 255, 255])), DecodeError::Truncated);
     let mut long = vec![2];
-    long.extend([0; 17]);
+    long.extend([0; 26]);
     assert_eq!(undecodable(entry_batch(1, &long)), DecodeError::Trailing(1));
     let mut short = BatchBuilder::default();
     short.push(RecordKind::Base, GROUP, EntryId::new(1, 0), |out| out.push(1));

@@ -2,8 +2,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_disk::MemoryDisk;
 use quorate_raft::{
-    Configuration, Entry, EntryId, HardState, LogIndex, NodeId, Payload, Persist, SnapshotMeta,
-    Term, WriteId,
+    Configuration, Entry, EntryId, HardState, LogIndex, NodeId, Payload, Persist, RequestId,
+    SnapshotMeta, Term, WriteId,
 };
 use quorate_wal::Wal;
 
@@ -81,9 +81,12 @@ fn to_persist(action: &Action, model: &Model) -> Persist {
             Persist { hard_state: Some(hard_state), ..persist(Vec::new()) }
         }
         Action::Configure { voters } => {
-            let configuration = Configuration::of_voters((0..*voters).map(NodeId));
+            let mut configuration = Configuration::of_voters((0..*voters).map(NodeId));
+            configuration.version = *voters / 2;
             let id = EntryId { term: Term(term), index: last.index.next() };
-            persist(vec![Entry { id, payload: Payload::Configuration(configuration) }])
+            let request = voters.is_multiple_of(2).then(RequestId::default);
+            let payload = Payload::Configuration { request, configuration };
+            persist(vec![Entry { id, payload }])
         }
         Action::Install { ahead, matching, entries } => {
             let index = (last.index.0 + ahead).saturating_sub(3).max(first - 1);

@@ -125,7 +125,9 @@ impl Model {
         assert_eq!(recovered.terms, terms);
         let configurations: Vec<_> = (self.entries.iter())
             .filter_map(|entry| match &entry.payload {
-                Payload::Configuration(it) => Some((entry.id.index, it.clone())),
+                Payload::Configuration { configuration: it, .. } => {
+                    Some((entry.id.index, it.clone()))
+                }
                 _ => None,
             })
             .collect();

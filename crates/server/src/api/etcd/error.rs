@@ -3,7 +3,7 @@
 //! error that says that nothing happened; every other error says that nothing has.
 
 use quorate_kv::KvError;
-use quorate_raft::{DropReason, ReadFailure};
+use quorate_raft::{ChangeRefusal, DropReason, ReadFailure};
 use tonic::{Code, Status};
 
 use crate::runtime::{ProposeError, ReadError};
@@ -26,6 +26,8 @@ pub(crate) enum ApiError {
     NoLeader,
     /// The leader changed before anything was done.
     LeaderChanged,
+    /// The members were not changed.
+    Change(ChangeRefusal),
     /// Too much is waiting; nothing was done.
     TooManyRequests,
     /// The member is stopping; nothing was done.
@@ -49,11 +51,47 @@ impl ApiError {
             }
             Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Self::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+            Self::Change(refusal) => change_code_and_text(refusal),
             // etcd's own table says ResourceExhausted, but what it sends is Unknown; clients know
             // it by the text.
             Self::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),
             Self::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Self::TimedOut => (Code::Unavailable, "etcdserver: request timed out"),
+        }
+    }
+}
+
+/// etcd waits for a change that is under way, or calls the cluster unhealthy; clients try again on
+/// that text.
+fn change_code_and_text(refusal: ChangeRefusal) -> (Code, &'static str) {
+    match refusal {
+        ChangeRefusal::NotReady | ChangeRefusal::Pending | ChangeRefusal::Outdated { .. } => {
+            (Code::Unavailable, "etcdserver: unhealthy cluster")
+        }
+        ChangeRefusal::Member(_) => {
+            (Code::FailedPrecondition, "etcdserver: member ID already exist")
+        }
+        ChangeRefusal::NotMember(_) => (Code::NotFound, "etcdserver: member not found"),
+        ChangeRefusal::NotLearner(_) => {
+            (Code::FailedPrecondition, "etcdserver: can only promote a learner member")
+        }
+        ChangeRefusal::NotCaughtUp(_) => (
+            Code::FailedPrecondition,
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ),
+        // As with too many requests, what etcd sends is Unknown.
+        ChangeRefusal::NoVoters => {
+            (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members")
+        }
+        // etcd has no limit of members, no demotion, and nothing that would change nothing.
+        ChangeRefusal::TooMany => {
+            (Code::FailedPrecondition, "etcdserver: too many members in cluster")
+        }
+        ChangeRefusal::NotVoter(_) => {
+            (Code::FailedPrecondition, "etcdserver: can only demote a voting member")
+        }
+        ChangeRefusal::Unchanged => {
+            (Code::FailedPrecondition, "etcdserver: the members are what was asked for")
         }
     }
 }
@@ -107,6 +145,7 @@ impl From<ProposeError> for ApiError {
                 // A member passes proposals on; a leader that refused one leads no longer.
                 DropReason::Transfer | DropReason::NotLeader { .. } => Self::LeaderChanged,
                 DropReason::TooLarge => Self::RequestTooLarge,
+                DropReason::Change(refusal) => Self::Change(refusal),
                 DropReason::Stopping => Self::Stopped,
             },
             ProposeError::Superseded => Self::LeaderChanged,

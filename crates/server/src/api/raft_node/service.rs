@@ -72,6 +72,9 @@ fn propose_status(error: ProposeError) -> Result<wire::Status, Status> {
         ProposeError::Dropped(DropReason::Overload) => {
             Err(Status::resource_exhausted("too many proposals wait; nothing was done"))
         }
+        ProposeError::Dropped(DropReason::Change(_)) => {
+            Err(Status::internal("the members of a node cannot be changed"))
+        }
         ProposeError::Dropped(DropReason::TooLarge) => {
             Err(Status::invalid_argument("the key is too long; nothing was done"))
         }
