@@ -70,6 +70,17 @@ impl Node {
         }
     }
 
+    /// What a new leader begins its term with. In a new group that is the configuration, so that who
+    /// joins later and is sent the log from its beginning knows it too (dissertation, section 4.4).
+    pub(crate) fn first_payload(&self) -> Payload {
+        if self.log.lacks_first_configuration() {
+            let configuration = self.log.configuration().clone();
+            Payload::Configuration { request: None, configuration }
+        } else {
+            Payload::Empty
+        }
+    }
+
     fn accept_change(
         &mut self,
         request: RequestId,
@@ -91,7 +102,7 @@ impl Node {
         if change.expected.is_some_and(|expected| expected != configuration.version) {
             return Err(ChangeRefusal::Outdated { in_force: configuration.version });
         }
-        if !self.has_committed_in_own_term() {
+        if !self.has_committed_in_own_term() || self.log.lacks_first_configuration() {
             return Err(ChangeRefusal::NotReady);
         }
         if in_force > self.log.commit() {

@@ -23,8 +23,9 @@ pub struct Config {
     pub check_quorum: bool,
     /// Voters ignore candidates while they hear a leader (section 4.2.3).
     pub sticky_leader: bool,
-    /// A new leader appends an empty entry, so that what earlier terms left is committed (paper,
-    /// section 8). Reads are not confirmed before an entry of the leader's own term is.
+    /// A new leader appends an entry without a command, so that what earlier terms left is committed
+    /// (paper, section 8); the first one of a group appends its configuration. Reads are not confirmed
+    /// before an entry of the leader's own term is. Without it members cannot be changed.
     pub entry_on_election: bool,
     /// This member has lost what it had on its disk, and has come back under its old name: it takes
     /// no part in elections. See `quarantine` in this crate for what that is worth.

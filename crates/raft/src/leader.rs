@@ -70,7 +70,8 @@ impl Node {
             uncommitted_bytes: 0,
         });
         if self.config.entry_on_election {
-            self.append_own(Payload::Empty);
+            let payload = self.first_payload();
+            self.append_own(payload);
         }
         self.advance_leader();
     }

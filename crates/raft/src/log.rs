@@ -152,6 +152,11 @@ impl Log {
         self.configurations.last().map_or(before_log, |(index, latest)| (*index, latest))
     }
 
+    /// Whether the configuration in force is that of a new group, which no entry tells of.
+    pub(crate) fn lacks_first_configuration(&self) -> bool {
+        self.configurations.is_empty() && self.snapshot.last.index == LogIndex(0)
+    }
+
     /// The configuration that was in force when the log ended with the entry at `index`, which is
     /// not before the snapshot.
     pub(crate) fn configuration_at(&self, index: LogIndex) -> &Configuration {

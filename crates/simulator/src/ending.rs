@@ -46,6 +46,7 @@ impl<W: Workload> Simulation<W> {
         if !self.run_until(limit_ms, settled)? {
             return Err(late("members are down, or proposals or reads are still open".to_owned()));
         }
+        self.bring_all_in()?;
         // Writes first: without an entry on election, nothing is confirmed before one is committed.
         for place in 0..self.members.len() {
             self.probe(place, true)?;
@@ -130,7 +131,7 @@ impl<W: Workload> Simulation<W> {
     /// How long a healed cluster may take for anything, in milliseconds: many elections, and as
     /// long as proposals and reads may stay open. Catching up entry by entry takes time too, above
     /// all where entries travel with heartbeats alone.
-    fn patience_ms(&self) -> u64 {
+    pub(crate) fn patience_ms(&self) -> u64 {
         const ELECTIONS: u64 = 30;
         const ENTRY_MS: u64 = 2;
         let election_ms = self.options.raft.election_timeout.minimum_ms();

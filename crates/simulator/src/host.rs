@@ -4,7 +4,7 @@
 use std::fmt;
 
 use quorate_raft::{
-    AppendResult, DropReason, Envelope, LogIndex, Message, Persist, Proposal, ProposalEnd,
+    AppendResult, Configuration, DropReason, Envelope, Message, Persist, Proposal, ProposalEnd,
     ProposalOutcome, ReadId, RequestId, Role, RoleChange, Term,
 };
 use quorate_replica::{Effect, Event};
@@ -71,6 +71,13 @@ impl<W: Workload> Simulation<W> {
                     self.history.proposed_as(operation, request);
                     self.checkers.outcomes.proposed(request);
                     proposals.push(Proposal { request, data });
+                }
+                Input::Change(change) => {
+                    life.sequence_last += 1;
+                    let (boot, sequence) = (life.boot, life.sequence_last);
+                    let request = RequestId { member: id_of(place), boot, sequence };
+                    self.checkers.outcomes.proposed(request);
+                    life.replica.handle(local, Event::ChangeConfiguration { request, change });
                 }
                 Input::Read(operation) => reads.push(operation),
             }
@@ -141,7 +148,9 @@ impl<W: Workload> Simulation<W> {
                 }
             }
             Effect::RoleChanged(change) => self.role_changed(place, change),
-            Effect::ConfigurationChanged(_) => {}
+            Effect::ConfigurationChanged(configuration) => {
+                self.configuration_changed(place, &configuration);
+            }
             Effect::Stop(fault) => {
                 let evidence = format!("{} stops itself: {fault}", id_of(place));
                 return Err(Violation::new(Checker::Fault, evidence));
@@ -191,12 +200,24 @@ impl<W: Workload> Simulation<W> {
         }
     }
 
+    fn configuration_changed(&mut self, place: Place, configuration: &Configuration) {
+        if configuration.version > 0 {
+            let is_joint = configuration.is_joint();
+            let counter =
+                if is_joint { Counter::JointConfigurations } else { Counter::MembersChanged };
+            self.counters.count(counter);
+            let Configuration { version, voters, outgoing, learners, .. } = configuration;
+            self.note(format_args!(
+                "{} has version {version}: {voters:?} {outgoing:?} {learners:?}",
+                id_of(place)
+            ));
+        }
+    }
+
     /// Lets the checkers look at the member.
     fn look(&mut self, place: Place) -> Verdict {
         let Some(life) = &self.members[place].life else { return Ok(()) };
-        let status = life.replica.status();
-        let node = life.replica.node();
-        self.checkers.stepped(place, &status, |index: LogIndex| node.term_at(index))
+        self.checkers.stepped(place, life.replica.node())
     }
 
     fn schedule_wake(&mut self, place: Place) -> Verdict {
@@ -236,6 +257,10 @@ impl<W: Workload> Simulation<W> {
             ProposalOutcome::Superseded => {
                 self.counters.count(Counter::ProposalsSuperseded);
                 Outcome::Failed
+            }
+            ProposalOutcome::Dropped(DropReason::Change(_)) => {
+                self.counters.count(Counter::ChangesRefused);
+                return Ok(());
             }
             ProposalOutcome::Dropped(reason) => {
                 if reason == DropReason::Overload {
@@ -291,7 +316,7 @@ impl<W: Workload> Simulation<W> {
 fn is_write(envelope: &Envelope) -> bool {
     match &envelope.message {
         Message::AppendRequest { entries, .. } => !entries.is_empty(),
-        Message::Forward { .. } => true,
+        Message::Forward { .. } | Message::ForwardChange { .. } => true,
         _ => false,
     }
 }

@@ -12,6 +12,7 @@ mod kv_workload;
 mod life_disk;
 mod log;
 mod member;
+mod membership;
 mod nemesis;
 mod network;
 mod options;

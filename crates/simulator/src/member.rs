@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_disk::MemoryDisk;
 use quorate_raft::{
-    Entry, EntryId, LogIndex, Millis, NodeId, Persist, ReadId, RequestId, Role, SnapshotMeta,
+    ConfigurationChange, Entry, EntryId, LogIndex, Millis, NodeId, Persist, ReadId, RequestId,
+    Role, SnapshotMeta,
 };
 use quorate_replica::{BoxedJob, Event, Replica, StateMachine};
 use quorate_wal::Wal;
@@ -127,6 +128,8 @@ pub(crate) enum Input {
     Propose(OperationId, std::sync::Arc<[u8]>),
     /// A client's linearizable read.
     Read(OperationId),
+    /// An operator's wish.
+    Change(ConfigurationChange),
 }
 
 /// What the log's thread does, in order.
@@ -297,7 +300,7 @@ impl<W: Workload> Life<W> {
     pub(crate) fn unanswered(&self) -> Vec<(OperationId, bool)> {
         let inbox = self.inbox.iter().filter_map(|input| match input {
             Input::Propose(id, _) | Input::Read(id) => Some((*id, false)),
-            Input::Event(_) => None,
+            Input::Event(_) | Input::Change(_) => None,
         });
         let proposals = self.proposals.values().map(|&id| (id, true));
         let reads = self.reads.values().flatten().map(|&id| (id, false));

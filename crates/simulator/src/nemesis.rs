@@ -77,6 +77,7 @@ impl<W: Workload> Simulation<W> {
             }
             FaultKind::HandOver => self.hand_over(place),
             FaultKind::WipeMember => return self.wipe(place),
+            FaultKind::ChangeMembers => self.change_members(place),
         }
         Ok(())
     }

@@ -31,8 +31,10 @@ pub struct Options {
     pub seed: u64,
     /// How much is done.
     pub length: Length,
-    /// How many members there are, all of them voters.
+    /// How many members there are.
     pub members: usize,
+    /// How many of them make up the cluster in the beginning, all of them voters.
+    pub first_members: usize,
     /// How the core of each is configured, but for its id and seed.
     pub raft: Config,
     /// The log's limits.
@@ -156,6 +158,9 @@ pub enum FaultKind {
     HandOver,
     /// A member loses its disk, and comes back quarantined. Only ever a minority does.
     WipeMember,
+    /// An operator asks for a change of the members. Never together with lost disks: a member that
+    /// lost its disk might be made the only voter.
+    ChangeMembers,
 }
 
 /// What happens to members and links.
@@ -182,6 +187,10 @@ pub struct ClientOptions {
     pub timeout_ms: u64,
 }
 
+/// In one seed of so many members come and go.
+const CHANGING_SEEDS: u64 = 5;
+
+/// All that any seed may have.
 const ALL_FAULTS: [FaultKind; 16] = [
     FaultKind::Partition,
     FaultKind::Flap,
@@ -208,10 +217,11 @@ impl Options {
         let members = rng.pick(&[3, 3, 3, 3, 3, 5, 5, 5, 4, 2, 1]);
         let raft = draw_raft(&mut rng);
         let election_ms = raft.election_timeout.minimum_ms();
-        Self {
+        let mut options = Self {
             seed,
             length,
             members,
+            first_members: members,
             network: draw_network(&mut rng, election_ms),
             host: draw_host(&mut rng, election_ms),
             faults: draw_faults(&mut rng, election_ms),
@@ -228,7 +238,28 @@ impl Options {
             },
             storage: draw_storage(&mut rng),
             raft,
+        };
+        if seed % CHANGING_SEEDS == 1 {
+            options.let_members_change();
         }
+        options
+    }
+
+    /// Whether members come and go.
+    pub(crate) fn members_change(&self) -> bool {
+        self.first_members < self.members || self.faults.kinds.contains(&FaultKind::ChangeMembers)
+    }
+
+    /// Drawn apart, so that other seeds are what they were before members could change.
+    fn let_members_change(&mut self) {
+        let mut rng = Rng::new(!self.seed);
+        self.first_members = 1 + rng.position(self.members);
+        self.faults.kinds.retain(|kind| *kind != FaultKind::WipeMember);
+        for _ in 0..=rng.position(4) {
+            self.faults.kinds.push(FaultKind::ChangeMembers);
+        }
+        self.raft.entry_on_election = true;
+        self.raft.promotion_entries_max = rng.pick(&[0, 10, 5000]);
     }
 
     /// The same cluster without any fault, for a first look.

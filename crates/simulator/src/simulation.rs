@@ -15,7 +15,6 @@ use crate::network::{Network, Sent};
 use crate::options::Options;
 use crate::rng::Rng;
 use crate::schedule::{LifeNumber, Occurrence, Place, Schedule, Task};
-use crate::storage::first_snapshot;
 use crate::trace::{Shown, Trace, TraceMode};
 use crate::violation::{Checker, Violation};
 use crate::workload::{History, Workload};
@@ -86,7 +85,7 @@ impl<W: Workload> Simulation<W> {
             network,
             clients: (0..options.clients.count).map(|_| Client::default()).collect(),
             history: History::default(),
-            checkers: Checkers::new(options.members, &first_snapshot(options.members)),
+            checkers: Checkers::new(options.members, options.first_members),
             counters: Counters::default(),
             trace: Trace::new(trace),
             host_rng,

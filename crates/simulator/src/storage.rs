@@ -37,8 +37,10 @@ pub(crate) fn broken(place: Place, what: &str, error: &dyn Display) -> Violation
     Violation::new(Checker::Recovery, format!("{} could not {what}: {error}", id_of(place)))
 }
 
-/// Where the log of a cluster of so many members begins.
-pub(crate) fn first_snapshot(members: usize) -> SnapshotMeta {
+/// Where the log of a cluster of so many members begins; a member that joins it later begins with
+/// nothing.
+pub(crate) fn first_snapshot(place: Place, members: usize) -> SnapshotMeta {
+    let members = if place < members { members } else { 0 };
     let configuration = Configuration::of_voters((0..members).map(id_of));
     SnapshotMeta { last: EntryId::default(), configuration }
 }
@@ -51,7 +53,7 @@ impl<W: Workload> Simulation<W> {
         let member = id_of(place);
         let incarnation = 1 + self.members[place].disks_lost;
         let identity = Identity { cluster: CLUSTER, member: member.0, incarnation };
-        let snapshot = first_snapshot(self.members.len());
+        let snapshot = first_snapshot(place, self.options.first_members);
         let disk = Arc::new(self.members[place].disk.clone());
         Wal::create(disk, Path::new(LOG_DIRECTORY), identity, &snapshot, self.options.wal)
             .map_err(|error| broken(place, "make its log", &error))?;
@@ -166,7 +168,7 @@ impl<W: Workload> Simulation<W> {
         member.disk_full = false;
         member.disks_lost += 1;
         member.interrupted.clear();
-        self.checkers.disk_lost(place, &first_snapshot(self.members.len()));
+        self.checkers.disk_lost(place, &first_snapshot(place, self.options.first_members));
         self.create(place)
     }
 

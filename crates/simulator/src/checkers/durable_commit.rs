@@ -1,12 +1,17 @@
 //! Whatever a member takes for committed is on the disks of a quorum at that moment, those of
-//! members that are down included, or was on a disk that is lost since; and it never changes again, for nobody, in no later life. What
-//! disks have is taken from their acknowledgements: a member that counts too early is found at the
-//! first entry, whether or not anything is lost by it (openraft #1802; d-engine #447).
+//! members that are down included, or was on a disk that is lost since; and it never changes again,
+//! for nobody, in no later life. What disks have is taken from their acknowledgements: a member that
+//! counts too early is found at the first entry, whether or not anything is lost by it (openraft
+//! #1802; d-engine #447). Whose disks count is for the configuration to say that the member decides
+//! by.
 
-use quorate_raft::{LogIndex, Status, Term};
+use std::collections::BTreeSet;
 
+use quorate_raft::{Configuration, LogIndex, NodeId, Status, Term};
+
+use super::Verdict;
 use super::recovery::Recovery;
-use super::{Verdict, majority};
+use crate::simulation::place_of;
 use crate::violation::{Checker, Violation};
 
 /// A committed entry.
@@ -54,6 +59,7 @@ impl DurableCommit {
         place: usize,
         status: &Status,
         term_at: &impl Fn(LogIndex) -> Option<Term>,
+        configurations: &[&Configuration],
         disks: &Recovery,
     ) -> Verdict {
         let fails = |evidence| Err(Violation::new(Checker::DurableCommit, evidence));
@@ -81,12 +87,14 @@ impl DurableCommit {
                 }
                 continue;
             }
-            let holders = disks.holders(index, term);
-            if holders < majority(disks.members()) {
+            let holds = |voter: NodeId| disks.holds(place_of(voter), index, term);
+            if !configurations.iter().any(|configuration| is_quorum(configuration, holds)) {
+                let voters = &configurations[0].voters;
+                let holders: Vec<_> = voters.iter().filter(|voter| holds(**voter)).collect();
                 return fails(format!(
-                    "{} takes {index}@{term} for committed, but only {holders} of {} disks have it",
-                    status.id,
-                    disks.members()
+                    "{} takes {index}@{term} for committed, but only {holders:?} of {voters:?} \
+                     have it on disk",
+                    status.id
                 ));
             }
             self.committed.push(Committed { term, committed_in: status.role.term });
@@ -95,14 +103,28 @@ impl DurableCommit {
     }
 }
 
+/// Whether those for whom it holds are a majority of the voters, and of those before where the
+/// configuration is joint.
+fn is_quorum(configuration: &Configuration, holds: impl Fn(NodeId) -> bool) -> bool {
+    let majority = |voters: &BTreeSet<NodeId>| {
+        2 * voters.iter().filter(|voter| holds(**voter)).count() > voters.len()
+    };
+    let Configuration { voters, outgoing, .. } = configuration;
+    majority(voters) && (outgoing.is_empty() || majority(outgoing))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::samples::{entry, log_write, status};
     use super::*;
     use quorate_raft::{Role, SnapshotMeta};
 
+    fn of_three() -> Configuration {
+        Configuration::of_voters((1..=3).map(NodeId))
+    }
+
     fn disks(holders: usize) -> Recovery {
-        let mut disks = Recovery::new(3, &SnapshotMeta::default());
+        let mut disks = Recovery::new(&vec![SnapshotMeta::default(); 3]);
         for place in 0..holders {
             disks.acknowledged(place, &[log_write(None, &[entry(1, 1, "a")])], &[]);
         }
@@ -114,27 +136,48 @@ mod tests {
         let leader = status(1, Role::Leader, 1, 1);
         let in_log = |_: LogIndex| Some(Term(1));
         let mut checker = DurableCommit::new(3);
-        assert!(checker.stepped(0, &leader, &in_log, &disks(1)).is_err());
+        assert!(checker.stepped(0, &leader, &in_log, &[&of_three()], &disks(1)).is_err());
         let mut checker = DurableCommit::new(3);
-        assert_eq!(checker.stepped(0, &leader, &in_log, &disks(2)), Ok(()));
+        assert_eq!(checker.stepped(0, &leader, &in_log, &[&of_three()], &disks(2)), Ok(()));
+    }
+
+    #[test]
+    fn whose_disks_count_is_for_the_configuration_to_say() {
+        let in_log = |_: LogIndex| Some(Term(1));
+        let leader = status(1, Role::Leader, 1, 1);
+        let stepped = |configuration: &Configuration| {
+            DurableCommit::new(3).stepped(0, &leader, &in_log, &[configuration], &disks(2))
+        };
+        assert_eq!(stepped(&Configuration::of_voters([NodeId(1)])), Ok(()));
+        assert!(stepped(&Configuration::of_voters([NodeId(2), NodeId(3)])).is_err());
+        let outgoing = [NodeId(2), NodeId(3)].into();
+        assert!(stepped(&Configuration { outgoing, ..of_three() }).is_err());
+        let outgoing = [NodeId(1), NodeId(2)].into();
+        assert_eq!(stepped(&Configuration { outgoing, ..of_three() }), Ok(()));
     }
 
     #[test]
     fn another_entry_in_a_later_life_is_found() {
         let mut checker = DurableCommit::new(3);
         let member = status(1, Role::Leader, 1, 1);
-        assert_eq!(checker.stepped(0, &member, &|_| Some(Term(1)), &disks(2)), Ok(()));
+        assert_eq!(
+            checker.stepped(0, &member, &|_| Some(Term(1)), &[&of_three()], &disks(2)),
+            Ok(())
+        );
         checker.started(0);
         let later = status(1, Role::Follower, 2, 1);
-        assert!(checker.stepped(0, &later, &|_| Some(Term(2)), &disks(2)).is_err());
+        assert!(checker.stepped(0, &later, &|_| Some(Term(2)), &[&of_three()], &disks(2)).is_err());
     }
 
     #[test]
     fn a_commit_index_that_falls_is_found() {
         let mut checker = DurableCommit::new(3);
         let before = status(1, Role::Leader, 1, 1);
-        assert_eq!(checker.stepped(0, &before, &|_| Some(Term(1)), &disks(2)), Ok(()));
+        assert_eq!(
+            checker.stepped(0, &before, &|_| Some(Term(1)), &[&of_three()], &disks(2)),
+            Ok(())
+        );
         let after = status(1, Role::Leader, 1, 0);
-        assert!(checker.stepped(0, &after, &|_| Some(Term(1)), &disks(2)).is_err());
+        assert!(checker.stepped(0, &after, &|_| Some(Term(1)), &[&of_three()], &disks(2)).is_err());
     }
 }

@@ -17,11 +17,10 @@ mod state_machine_safety;
 mod store_position;
 mod vote_once;
 
-use quorate_raft::{
-    Entry, Envelope, LogIndex, NodeId, Payload, Persist, SnapshotMeta, Status, Term,
-};
+use quorate_raft::{Entry, Envelope, LogIndex, Node, NodeId, Payload, Persist, SnapshotMeta, Term};
 
 use crate::member::LogWork;
+use crate::storage::first_snapshot;
 use crate::trace::fnv;
 use crate::violation::{Checker, Violation};
 
@@ -59,8 +58,10 @@ pub(crate) struct Checkers {
 }
 
 impl Checkers {
-    /// For members whose logs begin with this.
-    pub(crate) fn new(members: usize, base: &SnapshotMeta) -> Self {
+    /// For so many members, the first of which are there from the beginning.
+    pub(crate) fn new(members: usize, first_members: usize) -> Self {
+        let bases: Vec<_> =
+            (0..members).map(|place| first_snapshot(place, first_members)).collect();
         Self {
             election_safety: ElectionSafety::default(),
             log_matching: LogMatching::default(),
@@ -68,8 +69,8 @@ impl Checkers {
             durable_commit: DurableCommit::new(members),
             durable_promises: DurablePromises::new(members),
             vote_once: VoteOnce::default(),
-            recovery: Recovery::new(members, base),
-            state_machine_safety: StateMachineSafety::new(members, base),
+            recovery: Recovery::new(&bases),
+            state_machine_safety: StateMachineSafety::new(members, &bases[0]),
             digests: Digests::default(),
             outcomes: Outcomes::default(),
             store_position: StorePosition::new(members),
@@ -159,13 +160,10 @@ impl Checkers {
         check_snapshot(member, "has a snapshot of", at, &self.state_machine_safety)
     }
 
-    /// A member has taken in what waited for it. `term_at` is what it takes its log to be.
-    pub(crate) fn stepped(
-        &mut self,
-        place: usize,
-        status: &Status,
-        term_at: impl Fn(LogIndex) -> Option<Term>,
-    ) -> Verdict {
+    /// A member has taken in what waited for it.
+    pub(crate) fn stepped(&mut self, place: usize, node: &Node) -> Verdict {
+        let status = &node.status();
+        let term_at = |index: LogIndex| node.term_at(index);
         self.durable_promises.stepped(place, status)?;
         // What was cut off is known by what it is cut at: an entry that was committed, and by log
         // matching everything before it.
@@ -178,7 +176,11 @@ impl Checkers {
             );
             return Err(Violation::new(Checker::Snapshots, evidence));
         }
-        self.durable_commit.stepped(place, status, &term_at, &self.recovery)?;
+        // What is committed along with a change may have been counted before it or after.
+        let before = node.snapshot_at(status.commit).map(|at| at.configuration);
+        let configurations = [Some(node.configuration()), before.as_ref()];
+        let configurations: Vec<_> = configurations.into_iter().flatten().collect();
+        self.durable_commit.stepped(place, status, &term_at, &configurations, &self.recovery)?;
         let committed = self.durable_commit.committed();
         self.leader_completeness.stepped(status, &term_at, committed)
     }
@@ -220,11 +222,6 @@ pub(crate) fn fingerprint(entry: &Entry) -> u64 {
             fnv(configuration.replicas().into_iter().flat_map(|id| id.0.to_le_bytes()))
         }
     }
-}
-
-/// How many of so many members are more than half.
-pub(crate) fn majority(members: usize) -> usize {
-    members / 2 + 1
 }
 
 /// What the checkers' own tests are written with.

@@ -137,9 +137,10 @@ fn summary(hard_state: HardState, base: &SnapshotMeta, last: u64) -> String {
 }
 
 impl Recovery {
-    pub(crate) fn new(members: usize, base: &SnapshotMeta) -> Self {
-        let images = vec![DiskImage::new(base.clone()); members];
-        Self { images, lost: vec![Vec::new(); members] }
+    /// For members whose logs begin with these.
+    pub(crate) fn new(bases: &[SnapshotMeta]) -> Self {
+        let images = bases.iter().cloned().map(DiskImage::new).collect();
+        Self { images, lost: vec![Vec::new(); bases.len()] }
     }
 
     /// A member has lost its disk, and has an empty one whose log begins with this.
@@ -148,16 +149,11 @@ impl Recovery {
         self.lost[place].push(lost);
     }
 
-    /// How many members have acknowledged the entry and have it still, or had it until they lost
-    /// their disks.
-    pub(crate) fn holders(&self, index: u64, term: Term) -> usize {
+    /// Whether a member has acknowledged the entry and has it still, or had it until it lost its
+    /// disk.
+    pub(crate) fn holds(&self, place: usize, index: u64, term: Term) -> bool {
         let holds = |image: &DiskImage| image.term(index) == Some(term);
-        let members = self.images.iter().zip(&self.lost);
-        members.filter(|(image, lost)| holds(image) || lost.iter().any(holds)).count()
-    }
-
-    pub(crate) fn members(&self) -> usize {
-        self.images.len()
+        holds(&self.images[place]) || self.lost[place].iter().any(holds)
     }
 
     pub(crate) fn images(&self) -> &[DiskImage] {
@@ -227,7 +223,7 @@ mod tests {
     }
 
     fn checker_of(writes: &[Persist]) -> Recovery {
-        let mut checker = Recovery::new(1, &SnapshotMeta::default());
+        let mut checker = Recovery::new(&[SnapshotMeta::default()]);
         checker.acknowledged(0, &works(writes), &[]);
         checker
     }
@@ -274,12 +270,12 @@ mod tests {
     fn what_a_lost_disk_had_counts_once_and_is_not_asked_for() {
         let mut checker = checker_of(&[write(Some((1, 1)), &[entry(1, 1, "a")])]);
         checker.disk_lost(0, &SnapshotMeta::default());
-        assert_eq!(checker.holders(1, Term(1)), 1);
-        assert_eq!(checker.holders(1, Term(2)), 0);
+        assert!(checker.holds(0, 1, Term(1)));
+        assert!(!checker.holds(0, 1, Term(2)));
         let nothing = Found { hard_state: HardState::default(), ..found(None, &[]) };
         assert!(checker.recovered(0, &nothing, &[], &[]).is_ok());
         checker.acknowledged(0, &works(&[write(None, &[entry(1, 1, "a")])]), &[]);
-        assert_eq!(checker.holders(1, Term(1)), 1);
+        assert!(checker.holds(0, 1, Term(1)));
     }
 
     #[test]

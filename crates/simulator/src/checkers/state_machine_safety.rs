@@ -97,7 +97,11 @@ impl StateMachineSafety {
             return fails(format!("{member} applied {} right after {before}", entry.id));
         }
         self.applied[place] = index.0;
-        let request = entry.payload.request();
+        // Commands alone are clients' business.
+        let request = match &entry.payload {
+            Payload::Command { request, .. } => Some(*request),
+            Payload::Empty | Payload::Configuration { .. } => None,
+        };
         let this = AppliedEntry { term: entry.id.term, fingerprint: fingerprint(entry), request };
         let position = usize::try_from(before).expect("a log fits in memory");
         if let Some(known) = self.entries.get(position) {
@@ -110,7 +114,7 @@ impl StateMachineSafety {
             }
             return Ok(());
         }
-        if let Some(request) = request
+        if let Some(request) = entry.payload.request()
             && let Some(earlier) = self.requests.insert(request, index)
         {
             return fails(format!("{request:?} is in the log at {earlier} and at {index}"));

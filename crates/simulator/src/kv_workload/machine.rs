@@ -1,12 +1,13 @@
 //! The key-value store as a state machine with a disk, as the server hosts it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_kv::{
     Command, DecodeError, History, HistoryError, KvConfig, KvError, KvEvent, RangeCursor,
     RangeRequest, RangeResponse, ReadError, RecordId, Response, ResponseOp, Revision,
 };
-use quorate_raft::{Configuration, EntryId, LogIndex, NodeId, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, EntryId, LogIndex, Member, NodeId, RequestId, SnapshotMeta};
 use quorate_replica::{
     Background, BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
 };
@@ -74,15 +75,37 @@ struct Source {
 #[derive(Debug)]
 pub struct KvStaged(Option<StagedKv>);
 
+/// The version, then each set with its length before it. Nothing is recorded of members here.
 fn configuration_bytes(configuration: &Configuration) -> Vec<u8> {
-    configuration.voters.iter().flat_map(|voter| voter.0.to_le_bytes()).collect()
+    let Configuration { version, voters, outgoing, learners, .. } = configuration;
+    let mut numbers = vec![*version];
+    for set in [voters, outgoing, learners] {
+        numbers.push(set.len() as u64);
+        numbers.extend(set.iter().map(|id| id.0));
+    }
+    numbers.into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+fn configuration_of(bytes: &[u8]) -> Configuration {
+    let mut numbers = bytes
+        .chunks_exact(8)
+        .map(|bytes| u64::from_le_bytes(bytes.try_into().expect("chunks are of this length")));
+    let version = numbers.next().expect("a version comes first");
+    let mut set = || -> BTreeSet<NodeId> {
+        let length = numbers.next().expect("a set begins with its length");
+        numbers.by_ref().take(length as usize).map(NodeId).collect()
+    };
+    let (voters, outgoing, learners) = (set(), set(), set());
+    let mut configuration =
+        Configuration { version, voters, outgoing, learners, ..Configuration::default() };
+    for id in configuration.replicas() {
+        configuration.members.insert(id, Member::default());
+    }
+    configuration
 }
 
 fn meta_of(position: &Position) -> SnapshotMeta {
-    let voters = position.configuration.chunks_exact(8).map(|bytes| {
-        NodeId(u64::from_le_bytes(bytes.try_into().expect("chunks are of this length")))
-    });
-    let configuration = Configuration::of_voters(voters);
+    let configuration = configuration_of(&position.configuration);
     SnapshotMeta { last: EntryId::new(position.term, position.index), configuration }
 }
 
