@@ -26,12 +26,11 @@ impl Node {
 
     /// Voters are, and so is one whose removal is not known to be committed: it may be the only one
     /// that has the entry, and then nobody else can be elected (dissertation, section 4.2.2). It
-    /// does not count its own vote.
+    /// does not count its own vote. What is known to be committed may lie far back after a start, so
+    /// any configuration since counts.
     fn is_electable(&self) -> bool {
-        let (in_force, configuration) = self.log.configuration_in_force();
-        let commit = self.log.commit();
-        configuration.is_voter(self.config.id)
-            || in_force > commit && self.log.configuration_at(commit).is_voter(self.config.id)
+        let mut since = self.log.configurations_since(self.log.commit());
+        since.any(|configuration| configuration.is_voter(self.config.id))
     }
 
     pub(crate) fn election_timed_out(&mut self) {

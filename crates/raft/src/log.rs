@@ -165,6 +165,16 @@ impl Log {
         latest.unwrap_or(&self.snapshot.configuration)
     }
 
+    /// That configuration, and those that came after it.
+    pub(crate) fn configurations_since(
+        &self,
+        index: LogIndex,
+    ) -> impl Iterator<Item = &Configuration> {
+        let later = self.configurations.partition_point(|(at, _)| *at <= index);
+        let after = self.configurations[later..].iter().map(|(_, configuration)| configuration);
+        core::iter::once(self.configuration_at(index)).chain(after)
+    }
+
     /// Another number than before once another configuration is in force.
     pub(crate) fn configuration_epoch(&self) -> u64 {
         self.configuration_epoch
