@@ -315,15 +315,17 @@ impl Node {
     }
 
     /// A snapshot that failed a while ago, or that nobody has answered for long: whatever became of
-    /// it, the follower must leave that state some day.
+    /// it, the follower must leave that state some day. It is asked right behind what is compacted,
+    /// for it may have the snapshot after all, and its answer be lost: then it would refuse every
+    /// other one.
     pub(crate) fn give_up_overdue_snapshots(&mut self) {
-        let now = self.now;
+        let (now, compacted) = (self.now, self.log.snapshot().last.index);
         let RoleState::Leader(leader) = &mut self.role else { return };
         for progress in leader.progress.values_mut() {
             if let State::Snapshot { until } = progress.state
                 && until <= now
             {
-                progress.become_probe(progress.next);
+                progress.become_probe(progress.next.max(compacted.next()));
             }
         }
     }

@@ -39,8 +39,8 @@ pub struct FlushConfig {
     /// Bytes of the most recent entries that stay in the log whatever was flushed, so that a
     /// follower that lags a little needs no snapshot.
     pub log_retained_bytes: u64,
-    /// Bytes of the most recent entries that stay for a follower that lags more, or that is being
-    /// sent a snapshot.
+    /// Bytes of the most recent entries that stay for a follower that lags more. For one that is sent
+    /// a snapshot as many as that has stay, where that is more, until it has caught up.
     pub log_retained_bytes_max: u64,
     /// Bytes of entries that are worth a compaction: each costs a write to the log.
     pub compaction_bytes_min: u64,

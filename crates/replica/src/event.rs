@@ -52,6 +52,14 @@ pub enum Event {
     /// The state machine has something to write though nothing may have been applied since the last
     /// flush, such as what a compaction has freed: ask for a flush as soon as may be.
     FlushWanted,
+    /// The snapshot that this member is being sent is about so large: what is written meanwhile stays
+    /// in the log up to as much.
+    SnapshotMeasured {
+        /// Its receiver.
+        to: NodeId,
+        /// Its size.
+        bytes: u64,
+    },
     /// The receiver of a snapshot has taken in some more of it.
     SnapshotAdvanced(NodeId),
     /// Sending a snapshot ended.

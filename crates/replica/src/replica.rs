@@ -117,11 +117,16 @@ impl Replica {
                     store.flush_wanted();
                 }
             }
+            Event::SnapshotMeasured { to, bytes } => {
+                if let Some(store) = &mut self.store {
+                    store.snapshot_measured(to, bytes);
+                }
+            }
             Event::SnapshotAdvanced(to) => self.node.snapshot_advanced(to),
             Event::SnapshotSent { to, delivered } => {
                 self.node.snapshot_sent(to, delivered);
                 if let Some(store) = &mut self.store {
-                    store.snapshot_ended(to);
+                    store.snapshot_ended(to, delivered);
                 }
             }
             Event::Compact(index) => self.node.compact(index),

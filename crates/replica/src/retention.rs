@@ -6,6 +6,11 @@
 //! is known to want them, which only the leader knows; and never more than a bound, so that a member
 //! that is gone for good costs a snapshot when it comes back, and no disk until then.
 //!
+//! A follower that is sent a snapshot needs what is written meanwhile, or it needs another one as soon
+//! as it has that one, and so on for ever. So until it has caught up the bound is at least as large as
+//! its snapshot: that is enough for a group that writes more slowly than snapshots are sent, and
+//! another could bring nobody up to date.
+//!
 //! ```text
 //!   |<----------------- log_retained_bytes_max ------------------>|
 //!   |                              |<---- log_retained_bytes ---->|
@@ -35,9 +40,18 @@ fn mark_bytes(config: &FlushConfig) -> u64 {
 pub(crate) struct Retention {
     config: FlushConfig,
     sizes: LogSizes,
-    /// Snapshots on their way, each with an index at or below the one that it ends at: what follows
-    /// that is needed next.
-    sending: BTreeMap<NodeId, LogIndex>,
+    /// Snapshots on their way, or delivered to followers that have not caught up since.
+    sending: BTreeMap<NodeId, Sending>,
+}
+
+/// A snapshot for a follower.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    /// At or below the entry that it ends at: what follows that is needed next.
+    from: LogIndex,
+    /// Its size, once that is known.
+    bytes: u64,
+    delivered: bool,
 }
 
 impl Retention {
@@ -64,26 +78,51 @@ impl Retention {
     /// A snapshot is to be sent, of the store as it is, which has at least what is flushed. One that
     /// is on its way already goes on.
     pub(crate) fn snapshot_begun(&mut self, to: NodeId, flushed: LogIndex) {
-        self.sending.entry(to).or_insert(flushed);
+        let begun = Sending { from: flushed, bytes: 0, delivered: false };
+        let sending = self.sending.entry(to).or_insert(begun);
+        if sending.delivered {
+            *sending = begun;
+        }
     }
 
-    /// Sending it ended, one way or the other. What its receiver needs by now, its progress says.
-    pub(crate) fn snapshot_ended(&mut self, to: NodeId) {
-        self.sending.remove(&to);
+    /// The snapshot that is being sent is about so large.
+    pub(crate) fn snapshot_measured(&mut self, to: NodeId, bytes: u64) {
+        if let Some(sending) = self.sending.get_mut(&to) {
+            sending.bytes = bytes;
+        }
+    }
+
+    /// Sending it ended. What its receiver needs by now, its progress says; where it has the
+    /// snapshot, it is kept that.
+    pub(crate) fn snapshot_ended(&mut self, to: NodeId, delivered: bool) {
+        match self.sending.get_mut(&to) {
+            Some(sending) if delivered => sending.delivered = true,
+            _ => {
+                self.sending.remove(&to);
+            }
+        }
     }
 
     /// How far the log is to be cut, where that is worth a write: it begins after `compacted`, the
     /// store has it up to `flushed`, and a leader sees the others like this.
     pub(crate) fn compaction(
-        &self,
+        &mut self,
         compacted: LogIndex,
         flushed: LogIndex,
         progress: impl Iterator<Item = PeerProgress>,
     ) -> Option<LogIndex> {
         let FlushConfig { log_retained_bytes, log_retained_bytes_max, .. } = self.config;
-        let wanted = progress.map(|peer| self.wanted_after(peer, flushed)).min();
         let at_most = self.sizes.index_before(log_retained_bytes);
-        let at_least = self.sizes.index_before(log_retained_bytes_max);
+        let wanted = progress
+            .map(|peer| {
+                let wanted = self.wanted_after(peer, flushed);
+                let caught_up = wanted >= at_most;
+                self.sending.retain(|to, sent| *to != peer.id || !sent.delivered || !caught_up);
+                wanted
+            })
+            .min();
+        let sent_bytes = self.sending.values().map(|sending| sending.bytes).max().unwrap_or(0);
+        let at_least = self.sizes.index_before(log_retained_bytes_max.max(sent_bytes));
         let index = wanted.unwrap_or(flushed).max(at_least).min(at_most).min(flushed);
         let freed = self.sizes.bytes_between(compacted, index);
         (index > compacted && freed >= self.config.compaction_bytes_min.max(1)).then_some(index)
@@ -94,7 +133,9 @@ impl Retention {
         match peer.state {
             ProgressState::Probe | ProgressState::Replicate => peer.matched,
             // The next snapshot will be of what is flushed then.
-            ProgressState::Snapshot => self.sending.get(&peer.id).copied().unwrap_or(flushed),
+            ProgressState::Snapshot => {
+                self.sending.get(&peer.id).map_or(flushed, |sending| sending.from)
+            }
         }
     }
 }

@@ -117,8 +117,12 @@ impl Store {
         }
     }
 
-    pub(crate) fn snapshot_ended(&mut self, to: NodeId) {
-        self.retention.snapshot_ended(to);
+    pub(crate) fn snapshot_measured(&mut self, to: NodeId, bytes: u64) {
+        self.retention.snapshot_measured(to, bytes);
+    }
+
+    pub(crate) fn snapshot_ended(&mut self, to: NodeId, delivered: bool) {
+        self.retention.snapshot_ended(to, delivered);
     }
 
     pub(crate) fn next_deadline(&self, now: Millis) -> Option<Millis> {

@@ -171,6 +171,8 @@ impl<W: Workload> Simulation<W> {
         let term = life.replica.status().role.term;
         let reader = source.open().map_err(|error| stopped(place, "open a snapshot", &error))?;
         let snapshot = reader.meta().clone();
+        let measured = Event::SnapshotMeasured { to: id_of(to), bytes: reader.bytes_estimate() };
+        self.put_in(place, Input::Event(measured));
         self.checkers.snapshot_named(place, &snapshot)?;
         self.note(format_args!(
             "{} sends {} a snapshot of {}",

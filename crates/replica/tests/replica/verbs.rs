@@ -112,6 +112,8 @@ pub(crate) enum Verb {
         #[arg(key)]
         report: Option<bool>,
     },
+    /// Reports how large the snapshot is that is being sent.
+    MeasureSnapshot { from: u64, to: u64, bytes: u64 },
     /// Reports that a snapshot could not be sent.
     SendFailed { from: u64, to: u64 },
     /// The message that named a snapshot, of what the leader has flushed now, comes once more.
@@ -237,6 +239,10 @@ impl Script {
                 if report.unwrap_or(true) {
                     host.handle(from, [Event::SnapshotSent { to, delivered }]);
                 }
+            }
+            Verb::MeasureSnapshot { from, to, bytes } => {
+                let event = Event::SnapshotMeasured { to: NodeId(*to), bytes: *bytes };
+                host.handle(NodeId(*from), [event]);
             }
             Verb::SendFailed { from, to } => {
                 let event = Event::SnapshotSent { to: NodeId(*to), delivered: false };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_raft::{Envelope, GroupId, Message, NodeId, SnapshotMeta, Term};
-use quorate_replica::{SnapshotReader, SnapshotSink, SnapshotSource};
+use quorate_replica::{Event, SnapshotReader, SnapshotSink, SnapshotSource};
 
 use super::handle::Shared;
 use super::input::{Input, StagedState};
@@ -52,6 +52,8 @@ impl<M: HostedMachine> OutgoingSnapshot for Outgoing<M> {
         let (group, from, to, term) = (GroupId(0), self.from, self.to, self.term);
         let announcement = Envelope { group, from, to, term, message };
         let bytes_estimate = reader.bytes_estimate();
+        let measured = Event::SnapshotMeasured { to: self.to, bytes: bytes_estimate };
+        self.shared.inputs.push(Input::Event(measured));
         self.reader = Some(reader);
         Ok(SnapshotOffer { announcement, bytes_estimate })
     }
