@@ -30,7 +30,7 @@ pub enum StoreError {
     /// The store, or the snapshot, is that of another cluster.
     #[error(
         "{} belongs to cluster {found:016x}, not to {expected:016x}; name the data directory of \
-         this member, or an empty one",
+         this member",
         file.display()
     )]
     ForeignCluster {
@@ -44,7 +44,7 @@ pub enum StoreError {
     /// The store is that of another member of the same cluster.
     #[error(
         "{} belongs to member {found:016x}, not to {expected:016x}; name the data directory of \
-         this member, or an empty one",
+         this member",
         file.display()
     )]
     ForeignMember {
@@ -78,8 +78,7 @@ pub enum StoreError {
     /// The store holds what the log does not: one of the two was lost, or put back from a copy.
     #[error(
         "{} is at entry {index} of term {term}, which the log, of {first} to {last}, does not \
-         hold; log and store must be of one copy: put back both, or leave this member out and let \
-         another take its place",
+         hold; log and store must be of one copy: put back both",
         file.display()
     )]
     BeyondLog {
@@ -97,8 +96,7 @@ pub enum StoreError {
     /// The log no longer holds the entries that the store lacks.
     #[error(
         "{} is at entry {index}, and the log begins after {first}: what lies between is lost here; \
-         log and store must be of one copy: put back both, or leave this member out and let another \
-         take its place",
+         log and store must be of one copy: put back both",
         file.display()
     )]
     BehindLog {
@@ -111,7 +109,7 @@ pub enum StoreError {
     },
     /// Something that was written is damaged.
     #[error(
-        "{part} in {} {damage}; keep the directory, and leave the cluster to its other members",
+        "{part} in {} {damage}",
         file.display()
     )]
     Corrupt {

@@ -39,7 +39,7 @@ pub enum WalError {
     /// The log is that of another cluster.
     #[error(
         "{} belongs to cluster {found:016x}, not to {expected:016x}; name the data directory of \
-         this member, or an empty one",
+         this member",
         file.display()
     )]
     ForeignCluster {
@@ -53,7 +53,7 @@ pub enum WalError {
     /// The log is that of another member of the same cluster.
     #[error(
         "{} belongs to member {found:016x}, not to {expected:016x}; name the data directory of \
-         this member, or an empty one",
+         this member",
         file.display()
     )]
     ForeignMember {
@@ -86,9 +86,7 @@ pub enum WalError {
     },
     /// Something that was acknowledged is damaged. Nothing was changed.
     #[error(
-        "{} is damaged at byte {offset}: {why}; nothing was changed: keep the directory, leave the \
-         cluster to its other members, and do not start this one with an empty directory, for it \
-         could vote twice",
+        "{} is damaged at byte {offset}: {why}; nothing was changed",
         file.display()
     )]
     Corrupt {

@@ -5,6 +5,7 @@ use crate::api::etcd::EMULATED_VERSION;
 use crate::config::{ConfigError, Flags, ServerConfig, USAGE_HINT, flag_help};
 use crate::logging::start_logging;
 use crate::member;
+use crate::member::{after_refusal, after_stop};
 use crate::runtime::StopReason;
 
 /// Runs the member; answers the exit status.
@@ -38,12 +39,12 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
     match member::run(&config) {
         Ok(StopReason::Asked) => EXIT_DONE,
         Ok(reason) => {
-            complain("server", format_args!("stopped: {reason}"));
+            complain("server", format_args!("stopped: {reason}{}", after_stop(&reason)));
             EXIT_FAULT
         }
         Err(error) => {
             let status = if error.is_fault() { EXIT_FAULT } else { EXIT_REFUSED };
-            complain("server", error);
+            complain("server", format_args!("{error}{}", after_refusal(&error)));
             status
         }
     }

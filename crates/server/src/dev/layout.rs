@@ -160,7 +160,7 @@ impl Layout {
              {program} put greeting hello\n  \
              {program} get greeting\n  \
              {program} status\n  \
-             etcdctl --endpoints={} get greeting\n\n\
+             ETCDCTL_ENDPOINTS={} etcdctl get greeting\n\n\
              Ctrl-C stops it. The data stays in {}\n\n",
             self.endpoints(),
             directory.display(),

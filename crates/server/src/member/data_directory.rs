@@ -193,7 +193,10 @@ impl DataDirectory {
         let (machine, applied, warnings) =
             KvMachine::open(disk, &root, identity, &self.recovered, config)?;
         for warning in warnings {
-            tracing::warn!(%warning, "an index checkpoint is of no use; the start took longer");
+            tracing::warn!(
+                %warning,
+                "an index checkpoint is of no use; the start took longer, and nothing is lost"
+            );
         }
         tracing::info!(
             index = applied.0,

@@ -4,6 +4,7 @@
 mod clients;
 mod connections;
 mod data_directory;
+mod remedy;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use clients::serve_clients;
 use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
+pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
 use crate::api::etcd::{

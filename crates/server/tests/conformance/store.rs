@@ -169,7 +169,12 @@ async fn a_damaged_store_is_refused_and_left_as_it_is() {
     let bad: Vec<u8> = good.iter().map(|byte| byte ^ 0x10).collect();
     fs::write(&file, &bad).expect("written");
     let shown = file.display().to_string();
-    refused(cluster.command(0), REFUSED, &["data directory", &shown, "keep the directory"]).await;
+    refused(
+        cluster.command(0),
+        REFUSED,
+        &["data directory", &shown, "--initial-cluster-state existing"],
+    )
+    .await;
     assert!(fs::read(&file).expect("there") == bad, "the file was changed");
     fs::write(&file, &good).expect("written");
     cluster.start_member(0);
