@@ -79,16 +79,17 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     // The log keeps its segments open, so this comes before the log.
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (running, quarantined, clients) = runtime.block_on(async {
+    let (running, quarantined, clients, stop) = runtime.block_on(async {
+        let stop = stop_requested();
         // Before anything is written: a member that cannot be reached must not leave data behind.
         let peers = listen(&config.listen_peer_urls).await?;
         let clients = listen(&config.listen_client_urls).await?;
         let data = DataDirectory::open(config)?;
         let quarantined = data.incarnation.is_reborn();
-        Ok::<_, StartError>((start_member(config, data, peers)?, quarantined, clients))
+        Ok::<_, StartError>((start_member(config, data, peers)?, quarantined, clients, stop))
     })?;
     let info = cluster_info(config, quarantined);
-    runtime.block_on(serve(config, info, &running, clients));
+    runtime.block_on(serve(config, info, &running, clients, stop));
     // Closes all connections, so that nothing new arrives while the threads end.
     drop(runtime);
     Ok(running.stop())
@@ -190,6 +191,7 @@ async fn serve(
     info: ClusterInfo,
     running: &Running<KvMachine>,
     clients: Vec<TcpListener>,
+    stop: impl Future<Output = &'static str>,
 ) {
     let info = Arc::new(info);
     let health = Health::not_serving().await;
@@ -209,7 +211,7 @@ async fn serve(
     let announce = announce(config.clone(), running.handle().clone(), info, health.clone());
     let announcing = tokio::spawn(announce);
     tokio::select! {
-        signal = stop_requested() => {
+        signal = stop => {
             tracing::info!(signal, "stopping");
             health.set(false).await;
             if config.peers().next().is_some() {

@@ -2,18 +2,21 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for SIGTERM or SIGINT and names the one that came. Where signals cannot be received it
-/// waits for ever: the process is then ended without notice, which a member must survive anyway.
-pub async fn stop_requested() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::warn!("signals cannot be received; this process has to be killed");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// Waits for SIGTERM or SIGINT and names the one that came: from this call on, not from when it is
+/// first waited for, so that a signal which comes while a store is being opened counts once that is
+/// done. Where signals cannot be received it waits for ever: the process is then ended without notice,
+/// which a member must survive anyway. Must be called within a tokio runtime.
+pub fn stop_requested() -> impl Future<Output = &'static str> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            tracing::warn!("signals cannot be received; this process has to be killed");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     }
 }
 
