@@ -5,6 +5,8 @@
 //! run with `UPDATE_GOLDENFILES=1`, and read what came out before keeping it. All commands are
 //! documented in `verbs.rs`.
 
+/// What the commands are given.
+mod arguments;
 /// The members, their disks and their clock: the smallest host that a `Node` can have.
 mod cluster;
 /// The limits that a script can set.
