@@ -27,6 +27,11 @@ pub struct Config {
     /// (paper, section 8); the first one of a group appends its configuration. Reads are not confirmed
     /// before an entry of the leader's own term is. Without it members cannot be changed.
     pub entry_on_election: bool,
+    /// Fast failover: milliseconds within which a follower asks for pre-votes once its connection to
+    /// the leader has broken, and asks again where they are refused, until an election timeout has
+    /// passed; 0 to wait for that in any case. Where nothing is wrong with the leader it costs those
+    /// questions and nothing else, for whoever hears a leader refuses. Only with `pre_vote`.
+    pub fast_failover_ms: u64,
     /// This member has lost what it had on its disk, and has come back under its old name: it takes
     /// no part in elections. See `quarantine` in this crate for what that is worth.
     pub quarantined: bool,
@@ -125,6 +130,7 @@ impl Config {
             check_quorum: true,
             sticky_leader: true,
             entry_on_election: true,
+            fast_failover_ms: 0,
             quarantined: false,
             replication: Replication::Immediate,
             forward_proposals: true,

@@ -33,6 +33,31 @@ impl Node {
         since.any(|configuration| configuration.is_voter(self.config.id))
     }
 
+    /// Follows nobody until it hears a leader again, and so takes part in an election at once. The
+    /// timers go on. Nothing happens on a member that follows nobody.
+    pub fn forget_leader(&mut self) {
+        if let RoleState::Follower { leader } = &mut self.role {
+            *leader = None;
+        }
+    }
+
+    /// The leader may be gone: it is not waited for. Whoever else still hears it will say so.
+    pub(crate) fn doubt_leader(&mut self) {
+        self.forget_leader();
+        if matches!(self.role, RoleState::Follower { .. }) && self.config.pre_vote {
+            self.hurry_until = self.now.after(self.config.election_timeout.minimum_ms());
+            self.hurry();
+        }
+    }
+
+    /// Has the election timer end soon, by chance not at the same moment as that of others.
+    fn hurry(&mut self) {
+        if self.now < self.hurry_until {
+            let wait_ms = self.rng.below(self.config.fast_failover_ms) + 1;
+            self.election_due = self.election_due.min(self.now.after(wait_ms));
+        }
+    }
+
     pub(crate) fn election_timed_out(&mut self) {
         // Our own vote is still on its way to the disk: another term would not get there sooner.
         let own_vote_open = matches!(self.role, RoleState::Candidate { .. })
@@ -57,6 +82,7 @@ impl Node {
 
     fn become_pre_candidate(&mut self) {
         self.reset_election_timer();
+        self.hurry();
         let votes = BTreeMap::from([(self.config.id, true)]);
         self.role = RoleState::PreCandidate { votes };
         let campaign_term = self.term().next();

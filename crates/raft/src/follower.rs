@@ -24,6 +24,7 @@ impl Node {
             // A candidate that hears of the winner gives up (paper, section 5.2).
             _ => self.become_follower(self.term(), Some(from)),
         }
+        self.hurry_until = self.now;
         self.reset_election_timer();
         true
     }

@@ -60,7 +60,8 @@
 //! log at least as up to date as its own (section 5.4.1), and to nobody while it still hears a
 //! leader. A leader that hears no majority for an election timeout, or whose own disk does not
 //! answer for so long, steps down. These safeguards need each other, and are on together in
-//! [`Config::new`].
+//! [`Config::new`]. Where a host tells that the connection to the leader has broken, an election may begin
+//! at once: [`Config::fast_failover_ms`].
 //!
 //! # REPLICATION AND COMMITMENT
 //!

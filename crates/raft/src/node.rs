@@ -63,6 +63,8 @@ pub struct Node {
     pub(crate) ready: Ready,
     /// When this member stands for election unless something happens.
     pub(crate) election_due: Millis,
+    /// Until then it asks for pre-votes again soon: the connection to its leader has broken.
+    pub(crate) hurry_until: Millis,
     reported: Option<RoleChange>,
     /// The configuration of which the host was told last.
     reported_configuration: u64,
@@ -117,6 +119,7 @@ impl Node {
             overloaded: false,
             ready: Ready::default(),
             election_due: now,
+            hurry_until: now,
             reported: None,
             reported_configuration: 0,
             fault: None,

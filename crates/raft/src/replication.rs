@@ -264,8 +264,12 @@ impl Node {
         self.count_reborn();
     }
 
-    /// The connection to this member broke: what was on its way to it may be lost.
+    /// The connection to this member broke: what was on its way to it may be lost. Where it was our
+    /// leader, it may be gone; see `Config::fast_failover_ms`.
     pub fn peer_unreachable(&mut self, peer: NodeId) {
+        if self.config.fast_failover_ms > 0 && self.leader() == Some(peer) {
+            self.doubt_leader();
+        }
         if let Some(progress) = self.progress_of(peer)
             && matches!(progress.state, State::Replicate(_))
         {

@@ -187,8 +187,9 @@ pub struct ClientOptions {
     pub timeout_ms: u64,
 }
 
-/// In one seed of so many members come and go.
-const CHANGING_SEEDS: u64 = 5;
+/// Of so many seeds one has members that come and go, and another fast failover: drawn apart, so that
+/// the others are what they were before.
+const APART_SEEDS: u64 = 5;
 
 /// All that any seed may have.
 const ALL_FAULTS: [FaultKind; 16] = [
@@ -239,8 +240,12 @@ impl Options {
             storage: draw_storage(&mut rng),
             raft,
         };
-        if seed % CHANGING_SEEDS == 1 {
+        if seed % APART_SEEDS == 1 {
             options.let_members_change();
+        }
+        if seed % APART_SEEDS == 2 {
+            options.raft.fast_failover_ms =
+                Rng::new(!seed).pick(&[1, election_ms / 20, election_ms]);
         }
         options
     }
@@ -250,7 +255,6 @@ impl Options {
         self.first_members < self.members || self.faults.kinds.contains(&FaultKind::ChangeMembers)
     }
 
-    /// Drawn apart, so that other seeds are what they were before members could change.
     fn let_members_change(&mut self) {
         let mut rng = Rng::new(!self.seed);
         self.first_members = 1 + rng.position(self.members);

@@ -90,6 +90,11 @@ fn membership() {
 }
 
 #[test]
+fn failover() {
+    run_scripts("failover");
+}
+
+#[test]
 fn restart() {
     run_scripts("restart");
 }

@@ -40,6 +40,8 @@ pub(crate) enum Verb {
         forward: Option<Switch>,
         #[arg(key)]
         leave: Option<By>,
+        #[arg(key, optional)]
+        failover: u64,
         #[arg(key)]
         persist: Option<By>,
         #[arg(key)]
@@ -111,6 +113,8 @@ pub(crate) enum Verb {
     Overload { node: u64, is: Switch },
     /// Reports that the receiver of a snapshot takes it in still.
     SnapshotAdvanced { node: u64, to: u64 },
+    /// A member follows nobody until it hears a leader again.
+    ForgetLeader { node: u64 },
     /// Forgets the log up to an index.
     Compact { node: u64, index: u64 },
     /// Reports that a peer cannot be reached.
@@ -317,6 +321,9 @@ impl Script {
             Verb::Transfer { node, to } => {
                 cluster.with(NodeId(*node), |node| node.transfer_leadership(NodeId(*to)));
             }
+            Verb::ForgetLeader { node } => {
+                cluster.with(NodeId(*node), |node| node.forget_leader());
+            }
             Verb::HandOver { node } => cluster.with(NodeId(*node), |node| {
                 node.hand_over();
             }),
@@ -442,7 +449,8 @@ impl Script {
         let Verb::Cluster { nodes, config: policy, leader, election, heartbeat, .. } = verb else {
             return Err("a cluster begins with `cluster`".into());
         };
-        let Verb::Cluster { prevote, checkquorum, sticky, forward, leave, .. } = verb else {
+        let Verb::Cluster { prevote, checkquorum, sticky, forward, leave, failover, .. } = verb
+        else {
             return Err("a cluster begins with `cluster`".into());
         };
         let Verb::Cluster { persist, apply, load, snapshot, .. } = verb else {
@@ -466,6 +474,7 @@ impl Script {
             set(&mut config.check_quorum, checkquorum);
             set(&mut config.sticky_leader, sticky);
             set(&mut config.forward_proposals, forward);
+            config.fast_failover_ms = *failover;
             config.leave_joint_by_itself = *leave != Some(By::Script);
             config
         };

@@ -123,6 +123,7 @@ fn start_member(
         election_timeout: ElectionTimeout::Randomized(config.election_timeout_ms),
         heartbeat_interval_ms: config.heartbeat_interval_ms,
         pre_vote: config.pre_vote,
+        fast_failover_ms: config.heartbeat_interval_ms.div_ceil(2),
         quarantined: data.incarnation.is_reborn(),
         proposal_timeout_ms: request_timeout_ms,
         read_timeout_ms: request_timeout_ms,
