@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_disk::{Disk, DiskError, OpenOptions};
-use quorate_raft::{Configuration, EntryId, LogIndex, NodeId, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, EntryId, LogIndex, Member, NodeId, RequestId, SnapshotMeta};
 use quorate_replica::{BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine};
 use quorate_simulator::{
     Checker, Counter, Counters, Home, Length, Opened, Options, Report, Request, Rng, Simulation,
@@ -71,15 +71,29 @@ impl State {
     fn encode(&self) -> Vec<u8> {
         let SnapshotMeta { last, configuration } = &self.at;
         let numbers = [last.index.0, last.term.0, self.total];
-        let voters = configuration.voters.iter().map(|voter| voter.0);
-        numbers.into_iter().chain(voters).flat_map(u64::to_le_bytes).collect()
+        let Configuration { version, voters, outgoing, learners, .. } = configuration;
+        let sets = [voters, outgoing, learners].into_iter().flat_map(|set| {
+            std::iter::once(set.len() as u64).chain(set.iter().map(|member| member.0))
+        });
+        numbers.into_iter().chain([*version]).chain(sets).flat_map(u64::to_le_bytes).collect()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let numbers = bytes.chunks(8).map(|chunk| Some(u64::from_le_bytes(chunk.try_into().ok()?)));
         let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
-        let [index, term, total, voters @ ..] = numbers.as_slice() else { return None };
-        let configuration = Configuration::of_voters(voters.iter().copied().map(NodeId));
+        let [index, term, total, version, sets @ ..] = numbers.as_slice() else { return None };
+        let mut sets = sets.iter().copied();
+        let mut set = || {
+            let length = usize::try_from(sets.next()?).ok()?;
+            Some(sets.by_ref().take(length).map(NodeId).collect())
+        };
+        let (voters, outgoing, learners) = (set()?, set()?, set()?);
+        let version = *version;
+        let mut configuration =
+            Configuration { version, voters, outgoing, learners, ..Configuration::default() };
+        for id in configuration.replicas() {
+            configuration.members.insert(id, Member::default());
+        }
         Some(Self {
             at: SnapshotMeta { last: EntryId::new(*term, *index), configuration },
             total: *total,
