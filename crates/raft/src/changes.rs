@@ -23,7 +23,7 @@ use crate::message::Message;
 use crate::node::{Node, RoleState};
 use crate::outcome::{DropReason, ProposalOutcome};
 use crate::progress::{Progress, State};
-use crate::types::{EntryId, NodeId, Payload, RequestId, Term};
+use crate::types::{EntryId, LogIndex, NodeId, Payload, RequestId, Term};
 
 impl Node {
     /// Asks for the members to be changed. It ends in exactly one outcome, as a proposal does, in
@@ -123,14 +123,17 @@ impl Node {
         Ok(next)
     }
 
-    /// Whether the group would hardly notice that a majority needs this learner's disk too.
+    /// Whether the group would hardly notice that a majority needs this learner's disk too. One that
+    /// has never answered may not even be there, however short the log is.
     fn has_caught_up(&self, learner: NodeId) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let timeout = self.config.election_timeout.minimum_ms();
         leader.progress.get(&learner).is_some_and(|progress| {
             !matches!(progress.state, State::Snapshot { .. })
+                && progress.matched > LogIndex(0)
                 && self.now.since(progress.heard_at) < timeout
-                && progress.matched.0 + self.config.promotion_entries_max >= self.log.last().0
+                && progress.matched.0.saturating_add(self.config.promotion_entries_max)
+                    >= self.log.last().0
         })
     }
 
