@@ -145,6 +145,13 @@ fn read_segment(
     Ok((header, bytes))
 }
 
+/// Whose segment it is.
+pub(crate) fn segment_owner(disk: &dyn Disk, path: &Path) -> Result<Identity, WalError> {
+    let mut blocks = [0; SEGMENT_HEADER_BYTES];
+    disk.open(path, OpenOptions::ReadOnly)?.read_at(0, &mut blocks)?;
+    Ok(choose_header(&blocks, path)?.place.identity)
+}
+
 /// Writes the copies of headers anew that were damaged, each from the other.
 pub(crate) fn repair(disk: &dyn Disk, repairs: &[Repair]) -> Result<(), WalError> {
     for repair in repairs {

@@ -16,7 +16,7 @@ use crate::index::Index;
 use crate::pending::{Extent, PendingBatch};
 use crate::reader::WalReader;
 use crate::record::Base;
-use crate::recovery::{Replayed, location, repair, replay};
+use crate::recovery::{Replayed, location, repair, replay, segment_owner};
 use crate::segment::{OpenSegment, SegmentStart};
 use crate::spare::Spares;
 
@@ -194,6 +194,22 @@ impl Wal {
     /// [`WalError::Disk`].
     pub fn exists(disk: &dyn Disk, directory: &Path) -> Result<bool, WalError> {
         Ok(disk.exists(directory)? && !Listing::read(disk, directory)?.segments.is_empty())
+    }
+
+    /// Whose log the directory holds, if it holds one. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// [`WalError::Disk`]; [`WalError::NewerFormat`] or [`WalError::Corrupt`] where the log's first
+    /// block does not say.
+    pub fn owner(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, WalError> {
+        if !disk.exists(directory)? {
+            return Ok(None);
+        }
+        let listing = Listing::read(disk, directory)?;
+        match listing.segments.first() {
+            Some(&segment) => Ok(Some(segment_owner(disk, &segment_path(directory, segment))?)),
+            None => Ok(None),
+        }
     }
 
     /// Whose log it is.
