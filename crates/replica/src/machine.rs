@@ -10,7 +10,8 @@
 //! given out, and threads that send and receive snapshots.
 //!
 //! ```text
-//!   Effect::Apply            apply(index, request, command), for each entry with a command
+//!   Effect::Apply            apply(index, request, command), for each entry with a command;
+//!                            configured(configuration), for each with a configuration
 //!   Effect::Flush(at)        take_flush(at) -> job -> (store thread) run -> flushed() -> Flushed
 //!                            no job: -> Flushed at once
 //!   Effect::InstallSnapshot  install(staged) -> Applied
@@ -34,7 +35,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use quorate_raft::{LogIndex, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, LogIndex, RequestId, SnapshotMeta};
 
 /// A deterministic state machine: the same commands in the same order give the same state, the same
 /// responses and the same digest on every member, for ever.
@@ -51,8 +52,8 @@ pub trait StateMachine: Sized {
     /// removes it.
     type Staged: Send + 'static;
 
-    /// Applies the command of the entry at `index`. Entries without a command (a leader's empty
-    /// entry, configurations) are not passed on. Malformed commands are answered, not asserted.
+    /// Applies the command of the entry at `index`. A leader's empty entry is not passed on.
+    /// Malformed commands are answered, not asserted.
     ///
     /// # Errors
     /// Nothing was changed, and the member must stop.
@@ -62,6 +63,13 @@ pub trait StateMachine: Sized {
         request: RequestId,
         command: &[u8],
     ) -> Result<Self::Response, Self::Error>;
+
+    /// From this place in the log on these are the members: the entry that says so is committed. One
+    /// that tells its clients who is a member keeps it; what it was at the last flush is part of
+    /// `take_flush`'s `at`, and of the snapshot's meta.
+    fn configured(&mut self, configuration: &Configuration) {
+        let _ = configuration;
+    }
 
     /// A checksum of the whole state; equal on members that have applied the same entries.
     fn digest(&self) -> u64;
