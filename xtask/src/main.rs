@@ -21,6 +21,7 @@ Usage: cargo xtask COMMAND
                              --check only demands that each way of breaking it still applies
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
+  replace-members            replaces three members, one after the other, under load
   etcdctl                    the real etcdctl against three members
   differential [--sequences N] [--seed S]
                              the same calls to a real etcd and to three members, N sequences of them
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ["raft-node", "--runs", runs] => suites::raft_node(Profile::Release, runs),
         ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),
         ["kill-leader", "--rounds", rounds] => suites::kill_leader(Profile::Release, rounds),
+        ["replace-members"] => suites::replace_members(Profile::Release),
         ["etcdctl"] => suites::etcdctl(Profile::Release),
         ["differential", options @ ..] => match options {
             [] => suites::differential(Profile::Release, "5000", "1"),

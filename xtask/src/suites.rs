@@ -43,6 +43,11 @@ pub(crate) fn kill_leader(profile: Profile, rounds: &str) -> Result<()> {
     conformance(profile, &test, &[("QUORATE_ROUNDS", count(rounds)?)])
 }
 
+/// Replaces all members, one after the other, under load.
+pub(crate) fn replace_members(profile: Profile) -> Result<()> {
+    conformance(profile, &["--exact", "membership::all_members_are_replaced_under_load"], &[])
+}
+
 /// The real etcdctl against a real cluster.
 pub(crate) fn etcdctl(profile: Profile) -> Result<()> {
     with_go("etcdctl against quorate", || conformance(profile, &["etcdctl::"], &[]))

@@ -26,6 +26,7 @@ pub mod api;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod description;
 mod dev;
 pub mod identity;
 mod logging;

@@ -78,7 +78,7 @@ fn start_node(options: &RaftNodeOptions) -> Result<Node, StartError> {
     };
     let identity = (cluster_id(&ids).0, node_id(options.node).0);
     let data =
-        DataDirectory::open_or_create(directory, identity, configuration, Incarnation::fresh())?;
+        DataDirectory::open_or_create(directory, identity, (configuration, Incarnation::fresh()))?;
     let reader = data.log.reader();
     Ok(start_on(options, data.recovered, data.log, reader)?)
 }
@@ -97,6 +97,7 @@ fn start_on(
         machine: RaftNodeMachine::default(),
         writer,
         reader,
+        incarnation: Incarnation::default(),
         // A proposal waits for its commit, however long that takes.
         config: RuntimeConfig { request_timeout_ms: None, ..RuntimeConfig::default() },
     };

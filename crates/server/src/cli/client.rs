@@ -1,5 +1,6 @@
-//! `quorate get | put | del | txn | status`: the client, with etcdctl's verbs and flags.
+//! `quorate get | put | del | txn | status | member`: the client, with etcdctl's verbs and flags.
 
+mod member;
 mod output;
 mod requests;
 
@@ -63,6 +64,11 @@ pub(super) enum ClientCommand {
     Txn {
         #[command(flatten)]
         options: ClientOptions,
+    },
+    /// Show the members, add, remove or promote one.
+    Member {
+        #[command(subcommand)]
+        command: member::MemberCommand,
     },
     /// Show how every endpoint's member is.
     #[command(after_help = EXIT_HELP)]
@@ -150,6 +156,7 @@ async fn execute(command: ClientCommand, before: ClientOptions) -> Result<(), Cl
             let response = client.txn(requests::transaction(&text)?).await?;
             output.transaction(&response)
         }
+        ClientCommand::Member { command } => member::execute(command, before).await,
         ClientCommand::Status { options } => status(&options.or(before)).await,
     }
 }

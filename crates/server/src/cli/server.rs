@@ -38,6 +38,14 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
     }
     match member::run(&config) {
         Ok(StopReason::Asked) => EXIT_DONE,
+        Ok(reason @ StopReason::Removed) => {
+            complain("server", format_args!("stopped: {reason}"));
+            EXIT_DONE
+        }
+        Ok(reason @ StopReason::Disowned) => {
+            complain("server", format_args!("stopped: {reason}"));
+            EXIT_REFUSED
+        }
         Ok(reason) => {
             complain("server", format_args!("stopped: {reason}{}", after_stop(&reason)));
             EXIT_FAULT

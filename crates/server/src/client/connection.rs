@@ -10,11 +10,15 @@ use tonic::{Code, Status};
 
 use super::{ClientError, Endpoint, EndpointError};
 use crate::proto::etcdserverpb as wire;
+use crate::proto::etcdserverpb::cluster_client::ClusterClient;
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 
 /// What a member says that had nobody to pass a write on to: it is certain that nothing was done.
 const NOT_DONE_TEXT: &str = "etcdserver: no leader";
+
+/// What it says where a change of the members would cost the quorum: likewise.
+const UNHEALTHY_TEXT: &str = "etcdserver: unhealthy cluster";
 
 /// The client's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +103,52 @@ impl Client {
         request: wire::TxnRequest,
     ) -> Result<wire::TxnResponse, ClientError> {
         self.write(|channel| async move { kv(channel).txn(request).await }).await
+    }
+
+    /// Who is a member.
+    ///
+    /// # Errors
+    /// As `range`.
+    pub(crate) async fn member_list(
+        &self,
+        request: wire::MemberListRequest,
+    ) -> Result<wire::MemberListResponse, ClientError> {
+        self.read(|channel| async move { cluster(channel).member_list(request).await }).await
+    }
+
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// As `put`; so do all that follow.
+    pub(crate) async fn member_add(
+        &self,
+        request: wire::MemberAddRequest,
+    ) -> Result<wire::MemberAddResponse, ClientError> {
+        self.write(|channel| async move { cluster(channel).member_add(request).await }).await
+    }
+
+    /// Removes a member.
+    pub(crate) async fn member_remove(
+        &self,
+        request: wire::MemberRemoveRequest,
+    ) -> Result<wire::MemberRemoveResponse, ClientError> {
+        self.write(|channel| async move { cluster(channel).member_remove(request).await }).await
+    }
+
+    /// Changes a member's peer URLs.
+    pub(crate) async fn member_update(
+        &self,
+        request: wire::MemberUpdateRequest,
+    ) -> Result<wire::MemberUpdateResponse, ClientError> {
+        self.write(|channel| async move { cluster(channel).member_update(request).await }).await
+    }
+
+    /// Makes a voter of a learner.
+    pub(crate) async fn member_promote(
+        &self,
+        request: wire::MemberPromoteRequest,
+    ) -> Result<wire::MemberPromoteResponse, ClientError> {
+        self.write(|channel| async move { cluster(channel).member_promote(request).await }).await
     }
 
     /// How every member is, each asked for itself, in the endpoints' order.
@@ -231,6 +281,10 @@ async fn within<T>(
     }
 }
 
+fn cluster(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel)
+}
+
 fn kv(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(usize::MAX)
 }
@@ -239,6 +293,7 @@ fn kv(channel: Channel) -> KvClient<Channel> {
 /// another code.
 fn is_no_answer(status: &Status) -> bool {
     match status.code() {
+        Code::Unavailable if status.message() == UNHEALTHY_TEXT => false,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => true,
         // What tonic calls a connection that broke; a member's own words begin with its name.
         Code::Unknown => !status.message().starts_with("etcdserver: "),
@@ -284,10 +339,11 @@ mod tests {
             Status::invalid_argument("etcdserver: key is not provided"),
             Status::out_of_range("etcdserver: mvcc: required revision has been compacted"),
             Status::unknown("etcdserver: too many requests"),
+            Status::unavailable("etcdserver: unhealthy cluster"),
             Status::unimplemented(""),
         ];
         assert!(!answered.iter().any(is_no_answer));
-        assert!(!describe(&answered[3]).is_empty());
+        assert!(!describe(&answered[4]).is_empty());
     }
 
     /// A port that nobody listens on, and one where connections are taken and nothing is said.

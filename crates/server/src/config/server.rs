@@ -25,6 +25,9 @@ const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 /// A request must fit into one record of the log and one frame between peers.
 const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
+const LEARNERS_DEFAULT: u64 = 1;
+/// A configuration has no room for more.
+const LEARNERS_LIMIT: u64 = 64;
 const LOG_RETAINED_BYTES_DEFAULT: u64 = 32 << 20;
 const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
 
@@ -59,6 +62,11 @@ pub struct ServerConfig {
     pub request_bytes_max: usize,
     /// Operations that a transaction may have.
     pub txn_operations_max: usize,
+    /// Learners that the cluster may have: `--max-learners`.
+    pub learners_max: usize,
+    /// Whether a change of the members is refused that would leave too few that are up:
+    /// `--strict-reconfig-check`.
+    pub strict_reconfiguration: bool,
     /// Bytes of the log that stay behind the store, for members that lag: so many that lag a little
     /// need no snapshot. Eight times as many stay for one that is known to need them.
     pub log_retained_bytes: u64,
@@ -233,11 +241,7 @@ impl ServerConfig {
         let (member, cluster, members) = initial_cluster(flags, &name, advertised)?;
         let (heartbeat_interval_ms, election_timeout_ms) = timers(flags)?;
         Ok(Self {
-            // An empty one is none, as in etcd: it must not become the working directory.
-            data_directory: flags
-                .text("data-dir")
-                .filter(|directory| !directory.is_empty())
-                .map_or_else(|| PathBuf::from(format!("{name}.etcd")), PathBuf::from),
+            data_directory: data_directory(flags, &name),
             advertise_client_urls: advertise_client_urls(flags)?,
             initial_state: choose(
                 flags,
@@ -258,6 +262,8 @@ impl ServerConfig {
                 TXN_OPERATIONS_DEFAULT,
                 u32::MAX.into(),
             )?,
+            learners_max: size(flags, "max-learners", LEARNERS_DEFAULT, LEARNERS_LIMIT)?,
+            strict_reconfiguration: flags.switch("strict-reconfig-check").unwrap_or(true),
             log_retained_bytes: positive(flags, "log-retained-bytes", LOG_RETAINED_BYTES_DEFAULT)?,
             catch_up_bytes_per_second: positive(
                 flags,
@@ -300,6 +306,12 @@ impl ServerConfig {
         let members = self.members.iter().map(|(&id, member)| (id, member));
         members.filter(move |&(id, _)| id != self.member)
     }
+}
+
+/// An empty one is none, as in etcd: it must not become the working directory.
+fn data_directory(flags: &Flags, name: &str) -> PathBuf {
+    let given = flags.text("data-dir").filter(|directory| !directory.is_empty());
+    given.map_or_else(|| PathBuf::from(format!("{name}.etcd")), PathBuf::from)
 }
 
 fn urls(flags: &Flags, flag: &'static str, default: &str) -> Result<Vec<Url>, ConfigError> {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_disk::Disk;
 use quorate_kv::{HistoryError, Kv, KvConfig, KvError, Revision};
-use quorate_raft::{LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
 use quorate_replica::{Background, BoxedJob, Job, SnapshotSource, StateMachine};
 use quorate_store::{
     Identity, LogExtent, Opened, Store, StoreConfig, StoreDone, StoreError, StoreJob, StoredKv,
@@ -32,6 +32,8 @@ pub use snapshots::Staged;
 #[derive(Debug)]
 pub struct KvMachine {
     stored: StoredKv,
+    /// Who is a member, as far as is applied.
+    configuration: Configuration,
     members: Members,
     /// What the members say was changed since the last flush was taken.
     members_changed: bool,
@@ -113,9 +115,15 @@ impl KvMachine {
         let Opened { stored, warnings } =
             StoredKv::open(disk, root, identity, &log, config.store, config.kv)?;
         let members = Members::read(&stored.store().system())?;
-        let applied = LogIndex(stored.store().position().index);
+        let position = stored.store().position();
+        let applied = LogIndex(position.index);
+        let configuration = match position.index {
+            0 => recovered.snapshot.configuration.clone(),
+            _ => rows::snapshot_meta(&position)?.configuration,
+        };
         let snapshots = Arc::new(KvSnapshots::new(&stored));
         let machine = Self {
+            configuration,
             members,
             members_changed: false,
             snapshots,
@@ -142,6 +150,11 @@ impl KvMachine {
     /// As [`StoredKv::checkpoint_revision`].
     pub fn checkpoint_revision(&self) -> Option<Revision> {
         self.stored.checkpoint_revision()
+    }
+
+    /// Who is a member, as of the last entry that was applied.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// What the member has published of itself, once it has.
@@ -212,6 +225,12 @@ impl StateMachine for KvMachine {
         })
     }
 
+    fn configured(&mut self, configuration: &Configuration) {
+        self.configuration = configuration.clone();
+        // Numbers are not used again, so nobody will ask what one that has gone was called.
+        self.members_changed |= self.members.keep(&self.configuration);
+    }
+
     fn digest(&self) -> u64 {
         self.kv().digest() ^ (u64::from(self.members.digest) << 16)
     }
@@ -260,8 +279,9 @@ impl StateMachine for KvMachine {
     }
 
     fn install(&mut self, staged: Staged) -> Result<(), MachineError> {
-        let (state, members) = staged.take();
+        let (state, configuration, members) = staged.take();
         let retire = state.install(&mut self.stored);
+        self.configuration = configuration;
         self.members = members;
         self.members_changed = false;
         self.snapshots.replace(&self.stored);

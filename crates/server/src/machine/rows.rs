@@ -43,6 +43,13 @@ impl Members {
         self.attributes.insert(NodeId(attributes.member_id), attributes);
     }
 
+    /// Forgets those that are no members. Answers whether there were any.
+    pub(super) fn keep(&mut self, configuration: &Configuration) -> bool {
+        let before = self.attributes.len();
+        self.attributes.retain(|id, _| configuration.members.contains_key(id));
+        self.attributes.len() < before
+    }
+
     /// What the store's rows say.
     ///
     /// # Errors

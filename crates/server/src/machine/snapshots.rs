@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use quorate_raft::SnapshotMeta;
+use quorate_raft::{Configuration, SnapshotMeta};
 use quorate_replica::{SnapshotReader, SnapshotSink, SnapshotSource};
 use quorate_store::{Home, StagedKv, Store, StoredKv};
 
@@ -24,14 +24,16 @@ pub(super) struct KvSnapshots {
 pub struct Staged {
     /// Nothing once it was installed.
     state: Option<StagedKv>,
+    configuration: Configuration,
     members: Members,
 }
 
 impl Staged {
     /// What there is to install.
-    pub(super) fn take(mut self) -> (StagedKv, Members) {
+    pub(super) fn take(mut self) -> (StagedKv, Configuration, Members) {
         let state = self.state.take().expect("taken once, since that takes `self`");
-        (state, std::mem::take(&mut self.members))
+        let configuration = std::mem::take(&mut self.configuration);
+        (state, configuration, std::mem::take(&mut self.members))
     }
 }
 
@@ -115,7 +117,8 @@ impl SnapshotSink<KvMachine> for Sink {
         }
         let state = self.writer.finish()?;
         let system = state.store().system();
-        let mut staged = Staged { state: Some(state), members: Members::default() };
+        let configuration = self.meta.configuration.clone();
+        let mut staged = Staged { state: Some(state), configuration, members: Members::default() };
         staged.members = Members::read(&system)?;
         Ok(staged)
     }

@@ -20,7 +20,9 @@ use quorate_store::StoreError;
 use quorate_wal::{self as wal, Wal, WalConfig, WalError};
 use thiserror::Error;
 
-use crate::config::{InitialState, ServerConfig};
+use super::joining::Joined;
+use crate::config::{ClusterMember, InitialState, ServerConfig};
+use crate::description::Description;
 use crate::identity::Incarnation;
 use crate::machine::{KvMachine, MachineConfig};
 use crate::runtime::MachineError;
@@ -53,15 +55,21 @@ pub enum DataDirectoryError {
         /// The directory.
         directory: PathBuf,
     },
-    /// The member has no data, and nobody has who could give it some.
+    /// It is another member's.
     #[error(
-        "{} holds no data of this member, and it has no others to get any from \
-         (--initial-cluster-state existing): name its data directory, or begin a new cluster",
+        "{} holds the data of member {member:x}, which is {description}, and not of one at \
+         {advertised}: name the right directory with --data-dir",
         directory.display()
     )]
-    Alone {
+    Other {
         /// The directory.
         directory: PathBuf,
+        /// Whose it is.
+        member: u64,
+        /// What that member is called and where it is.
+        description: String,
+        /// Where this one would be.
+        advertised: String,
     },
     /// The log is gone and the store is not. A new log would not lead to that store.
     #[error(
@@ -95,6 +103,24 @@ impl DataDirectoryError {
     }
 }
 
+/// That of the cluster's first members.
+fn first_configuration(config: &ServerConfig) -> Configuration {
+    let describe = |member: &ClusterMember| Description {
+        name: member.name.clone(),
+        peer_urls: vec![member.peer_url.clone()],
+        becomes_voter: false,
+    };
+    let members = config
+        .members
+        .iter()
+        .map(|(&id, member)| (id, Member { incarnation: 0, context: describe(member).encode() }));
+    Configuration {
+        voters: config.members.keys().copied().collect(),
+        members: members.collect(),
+        ..Configuration::default()
+    }
+}
+
 fn is_disk_fault(error: &DiskError) -> bool {
     use std::io::ErrorKind::{IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     match error {
@@ -108,34 +134,71 @@ fn is_disk_fault(error: &DiskError) -> bool {
 }
 
 impl DataDirectory {
-    /// Continues the member's log, or begins it.
+    /// Whether there is a log in the member's directory already.
+    ///
+    /// # Errors
+    /// Why the directory is refused.
+    pub fn has_log(config: &ServerConfig) -> Result<bool, DataDirectoryError> {
+        Ok(Wal::exists(&RealDisk, &config.data_directory.join(LOG_DIRECTORY))?)
+    }
+
+    /// Continues the member's log, or begins that of a member which begins with its cluster.
     ///
     /// # Errors
     /// Why the directory is refused.
     pub fn open(config: &ServerConfig) -> Result<Self, DataDirectoryError> {
-        let voters = config.members.iter().map(|(&id, member)| {
-            let context = format!("{}={}", member.name, member.peer_url).into_bytes().into();
-            (id, Member { incarnation: 0, context })
-        });
-        let members: std::collections::BTreeMap<NodeId, Member> = voters.collect();
-        let configuration = Configuration {
-            voters: members.keys().copied().collect(),
-            members,
-            ..Configuration::default()
-        };
         let directory = &config.data_directory;
-        let incarnation = match config.initial_state {
-            InitialState::New => Incarnation::fresh(),
-            InitialState::Existing if config.members.len() > 1 => Incarnation::reborn(),
-            InitialState::Existing if Wal::exists(&RealDisk, &directory.join(LOG_DIRECTORY))? => {
-                Incarnation::fresh()
-            }
-            InitialState::Existing => {
-                return Err(DataDirectoryError::Alone { directory: directory.clone() });
-            }
+        let flags_say = (config.cluster.0, config.member.0);
+        // A member that was added, or that has moved, is not who its flags alone would make it.
+        let owner = match config.initial_state {
+            InitialState::New => None,
+            InitialState::Existing => Wal::owner(&RealDisk, &directory.join(LOG_DIRECTORY))?,
         };
-        let identity = (config.cluster.0, config.member.0);
-        Self::open_or_create(directory, identity, configuration, incarnation)
+        let owner = owner.map_or(flags_say, |owner| (owner.cluster, owner.member));
+        let first = (first_configuration(config), Incarnation::fresh());
+        let data = Self::open_or_create(directory, owner, first)?;
+        if owner != flags_say {
+            data.check_owner(config)?;
+        }
+        Ok(data)
+    }
+
+    /// Begins the log of a member that joins a running cluster. It knows nothing yet, not even who is
+    /// a member: the log that it is sent says so.
+    ///
+    /// # Errors
+    /// Why the directory is refused.
+    pub fn join(config: &ServerConfig, joined: &Joined) -> Result<Self, DataDirectoryError> {
+        let identity = (joined.cluster.0, joined.member.0);
+        let first = (Configuration::default(), joined.incarnation);
+        Self::open_or_create(&config.data_directory, identity, first)
+    }
+
+    /// In force as far as the log says, committed or not; empty in that of a member that has joined
+    /// and has heard nothing yet.
+    pub fn configuration(&self) -> &Configuration {
+        let latest = self.recovered.configurations.last();
+        latest.map_or(&self.recovered.snapshot.configuration, |(_, configuration)| configuration)
+    }
+
+    /// The directory's member must be the one that the flags describe, by its address or its name.
+    fn check_owner(&self, config: &ServerConfig) -> Result<(), DataDirectoryError> {
+        let wal::Identity { member, .. } = self.log.identity();
+        let Some(known) = self.configuration().members.get(&NodeId(member)) else {
+            return Ok(());
+        };
+        let description = Description::of(known);
+        let own_url = config.members.get(&config.member).map(|own| own.peer_url.clone());
+        let same_url = own_url.as_ref().is_some_and(|url| description.peer_urls.contains(url));
+        if same_url || description.name == config.name {
+            return Ok(());
+        }
+        Err(DataDirectoryError::Other {
+            directory: config.data_directory.clone(),
+            member,
+            description: String::from_utf8_lossy(&description.encode()).into_owned(),
+            advertised: own_url.map_or_else(String::new, |url| url.to_string()),
+        })
     }
 
     /// Continues the log of this (cluster, member), or begins it with this configuration and as
@@ -146,8 +209,7 @@ impl DataDirectory {
     pub fn open_or_create(
         directory: &Path,
         (cluster, member): (u64, u64),
-        configuration: Configuration,
-        incarnation: Incarnation,
+        (configuration, incarnation): (Configuration, Incarnation),
     ) -> Result<Self, DataDirectoryError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         for name in ETCD_DIRECTORIES {

@@ -4,16 +4,16 @@
 mod clients;
 mod connections;
 mod data_directory;
+mod joining;
 mod remedy;
 mod signals;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_kv::KvLimits;
-use quorate_raft::{Config, ElectionTimeout};
+use quorate_raft::{Config, Configuration, ElectionTimeout, NodeId};
 use quorate_replica::{FlushConfig, ReplicaConfig};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -22,17 +22,18 @@ use tokio::sync::watch;
 use clients::serve_clients;
 use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
+use joining::join;
+pub use joining::{JoinError, Joined};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
-use crate::api::etcd::{
-    ApiLimits, ClusterInfo, EMULATED_VERSION, Health, MemberInfo, publish_member,
-};
-use crate::config::{ServerConfig, Url};
+use crate::api::etcd::{ApiLimits, ClusterInfo, EMULATED_VERSION, Health, publish_member};
+use crate::config::{InitialState, ServerConfig, Url};
+use crate::identity::ClusterId;
 use crate::machine::{KvMachine, MachineConfig, MemberAttributes};
 use crate::random::random_u64;
 use crate::runtime::{Handle, Parts, Running, RuntimeConfig, StopReason, start};
-use crate::transport::{Inbox, PeerAddress, PeerIdentity, PeerTransport, TransportConfig};
+use crate::transport::{Inbox, PeerIdentity, PeerTransport, TransportConfig};
 
 /// How long a leader that is asked to stop waits for another to take over.
 const HAND_OVER_MS_MAX: u64 = 800;
@@ -54,6 +55,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] DataDirectoryError),
+    /// The cluster that it is to join does not let it.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The operating system refused what every program needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -65,7 +69,7 @@ impl StartError {
         match self {
             Self::Data(error) => error.is_fault(),
             Self::System(_) => true,
-            Self::Listen { .. } => false,
+            Self::Listen { .. } | Self::Join(_) => false,
         }
     }
 }
@@ -79,16 +83,15 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     // The log keeps its segments open, so this comes before the log.
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (running, quarantined, clients, stop) = runtime.block_on(async {
+    let (running, info, clients, stop) = runtime.block_on(async {
         let stop = stop_requested();
         // Before anything is written: a member that cannot be reached must not leave data behind.
         let peers = listen(&config.listen_peer_urls).await?;
         let clients = listen(&config.listen_client_urls).await?;
-        let data = DataDirectory::open(config)?;
-        let quarantined = data.incarnation.is_reborn();
-        Ok::<_, StartError>((start_member(config, data, peers)?, quarantined, clients, stop))
+        let (data, known) = open_data(config).await?;
+        let info = cluster_info(config, &data);
+        Ok::<_, StartError>((start_member(config, data, &known, peers)?, info, clients, stop))
     })?;
-    let info = cluster_info(config, quarantined);
     runtime.block_on(serve(config, info, &running, clients, stop));
     // Closes all connections, so that nothing new arrives while the threads end.
     drop(runtime);
@@ -106,9 +109,24 @@ async fn listen(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
     Ok(listeners)
 }
 
+/// The member's data, and whom to talk to until its log says otherwise.
+async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuration), StartError> {
+    if config.initial_state == InitialState::Existing && !DataDirectory::has_log(config)? {
+        let joined = join(config).await?;
+        return Ok((DataDirectory::join(config, &joined)?, joined.configuration));
+    }
+    let data = DataDirectory::open(config)?;
+    let mut known = data.configuration().clone();
+    if known.members.is_empty() {
+        known = join(config).await?.configuration;
+    }
+    Ok((data, known))
+}
+
 fn start_member(
     config: &ServerConfig,
     mut data: DataDirectory,
+    known: &Configuration,
     listeners: Vec<TcpListener>,
 ) -> Result<Running<KvMachine>, StartError> {
     if data.incarnation.is_reborn() {
@@ -117,6 +135,9 @@ fn start_member(
              takes no part in elections; until it is replaced, a leader is elected by the others alone"
         );
     }
+    let identity = data.log.identity();
+    let (cluster, member) = (identity.cluster, NodeId(identity.member));
+    let incarnation = data.incarnation;
     let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
     let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
     let raft = Config {
@@ -124,12 +145,12 @@ fn start_member(
         heartbeat_interval_ms: config.heartbeat_interval_ms,
         pre_vote: config.pre_vote,
         fast_failover_ms: config.heartbeat_interval_ms.div_ceil(2),
-        quarantined: data.incarnation.is_reborn(),
+        quarantined: incarnation.is_reborn(),
         proposal_timeout_ms: request_timeout_ms,
         read_timeout_ms: request_timeout_ms,
         catch_up_bytes_per_second_max: config.catch_up_bytes_per_second,
         command_bytes_max: config.request_bytes_max.saturating_add(COMMAND_OVERHEAD_BYTES),
-        ..Config::new(config.member, random_u64())
+        ..Config::new(member, random_u64())
     };
     let parts = Parts {
         replica: ReplicaConfig {
@@ -140,31 +161,21 @@ fn start_member(
         machine,
         reader: data.log.reader(),
         writer: data.log,
+        incarnation,
         config: RuntimeConfig {
             // The API answers first and words it; this is for callers that have no deadline.
             request_timeout_ms: Some(request_timeout_ms + DRAIN_MS_MAX),
             ..RuntimeConfig::default()
         },
     };
-    let identity = PeerIdentity {
-        cluster: config.cluster.0,
-        member: config.member,
-        incarnation: data.incarnation,
-    };
-    let peers: BTreeMap<_, _> = config
-        .peers()
-        .map(|(id, peer)| {
-            let (host, port) = (peer.peer_url.host().to_owned(), peer.peer_url.port());
-            (id, PeerAddress { host, port })
-        })
-        .collect();
+    let identity = PeerIdentity { cluster, member, incarnation };
     Ok(start(parts, |handle| {
         let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
         let limits = TransportConfig {
             snapshot_bytes_per_second_max: config.catch_up_bytes_per_second,
             ..TransportConfig::default()
         };
-        Arc::new(PeerTransport::start(&limits, identity, peers, listeners, &inbox))
+        Arc::new(PeerTransport::start(&limits, identity, known, listeners, &inbox))
     })?)
 }
 
@@ -215,7 +226,7 @@ async fn serve(
         signal = stop => {
             tracing::info!(signal, "stopping");
             health.set(false).await;
-            if config.peers().next().is_some() {
+            if !running.handle().connected_peers().is_empty() {
                 running.hand_over(HAND_OVER_MS_MAX).await;
             }
         }
@@ -239,37 +250,35 @@ async fn announce(
     health: Health,
 ) {
     let client_urls = config.advertise_client_urls.iter().map(Url::to_string).collect();
+    let (member, cluster) = (info.member_id, info.cluster_id);
     let attributes =
-        MemberAttributes { member_id: config.member.0, name: config.name.clone(), client_urls };
+        MemberAttributes { member_id: member.0, name: config.name.clone(), client_urls };
     publish_member(handle, info, attributes).await;
     health.set(true).await;
     for url in &config.listen_client_urls {
         tracing::info!(
             address = %format_args!("{}:{}", url.host(), url.port()),
             name = config.name,
-            member = %format_args!("{:x}", config.member.0),
-            cluster = %config.cluster,
+            member = %format_args!("{:x}", member.0),
+            %cluster,
             "ready to serve client requests"
         );
     }
 }
 
-fn cluster_info(config: &ServerConfig, quarantined: bool) -> ClusterInfo {
-    let members = config.members.iter().map(|(&id, member)| MemberInfo {
-        id,
-        name: member.name.clone(),
-        peer_urls: vec![member.peer_url.to_string()],
-    });
+fn cluster_info(config: &ServerConfig, data: &DataDirectory) -> ClusterInfo {
+    let identity = data.log.identity();
     ClusterInfo {
-        cluster_id: config.cluster,
-        member_id: config.member,
-        members: members.collect(),
-        quarantined,
+        cluster_id: ClusterId(identity.cluster),
+        member_id: NodeId(identity.member),
+        quarantined: data.incarnation.is_reborn(),
         emulated_version: EMULATED_VERSION.to_owned(),
         limits: ApiLimits {
             request_bytes_max: config.request_bytes_max,
             kv: KvLimits { txn_operations_max: config.txn_operations_max },
             request_timeout_ms: ApiLimits::request_timeout_ms_for(config.election_timeout_ms),
+            learners_max: config.learners_max,
+            strict_reconfiguration: config.strict_reconfiguration,
             ..ApiLimits::default()
         },
     }

@@ -9,7 +9,7 @@ use quorate_raft::{Entry, LogIndex, Payload, SnapshotMeta};
 use quorate_replica::{Background, BoxedJob, Event};
 
 use super::handle::Shared;
-use super::input::{ApplyItem, Input, JobDone, Read, Respond, StoreItem};
+use super::input::{ApplyItem, Input, JobDone, Read, StoreItem, Waiter};
 use super::machine::HostedMachine;
 use super::mailbox::Taken;
 use super::query::{BoxedQuery, Stepped};
@@ -70,8 +70,8 @@ impl<M: HostedMachine> Applier<'_, M> {
     fn take_up(&mut self, item: ApplyItem<M>) -> Result<(), StopReason> {
         match item {
             ApplyItem::Apply(entries) => {
-                for (entry, respond) in entries {
-                    self.apply(&entry, respond)?;
+                for (entry, waiter) in entries {
+                    self.apply(&entry, waiter)?;
                 }
                 self.background = true;
             }
@@ -99,16 +99,26 @@ impl<M: HostedMachine> Applier<'_, M> {
     }
 
     /// Applies one entry and answers whoever waits for it.
-    fn apply(&mut self, entry: &Entry, respond: Option<Respond<M>>) -> Result<(), StopReason> {
+    fn apply(&mut self, entry: &Entry, waiter: Option<Waiter<M>>) -> Result<(), StopReason> {
         let index = entry.id.index;
-        if let Payload::Command { request, data } = &entry.payload {
-            let response = self
-                .machine
-                .apply(index, *request, data)
-                .map_err(|error| StopReason::Apply { index, error: error.into() })?;
-            if let Some(respond) = respond {
-                // A caller that has gone away needs no answer.
-                let _ = respond.send(Ok(response));
+        match &entry.payload {
+            Payload::Empty => {}
+            Payload::Command { request, data } => {
+                let response = self
+                    .machine
+                    .apply(index, *request, data)
+                    .map_err(|error| StopReason::Apply { index, error: error.into() })?;
+                if let Some(Waiter::Command(respond)) = waiter {
+                    // A caller that has gone away needs no answer.
+                    let _ = respond.send(Ok(response));
+                }
+            }
+            Payload::Configuration { configuration, .. } => {
+                self.machine.configured(configuration);
+                if let Some(Waiter::Change(respond)) = waiter {
+                    // As above.
+                    let _ = respond.send(Ok(configuration.clone()));
+                }
             }
         }
         self.applied = Some(index);

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_raft::{
-    DropReason, Entry, Envelope, Message, NodeId, Payload, Proposal, ProposalEnd, ProposalOutcome,
-    ReadFailure, ReadId, RequestId, Role, RoleChange, SnapshotMeta,
+    DropReason, Entry, Envelope, Message, Millis, NodeId, Payload, Proposal, ProposalEnd,
+    ProposalOutcome, ReadFailure, ReadId, RequestId, Role, RoleChange, SnapshotMeta,
 };
 use quorate_replica::{Effect, Event, Replica};
 
 use super::clock::Clock;
 use super::handle::{ProposeError, ReadError, Shared};
-use super::input::{ApplyItem, Input, LogItem, Read, Respond, StagedState, StoreItem};
+use super::input::{ApplyItem, Input, LogItem, Read, StagedState, StoreItem, Waiter};
 use super::machine::HostedMachine;
 use super::mailbox::Taken;
+use super::membership::Membership;
 use super::running::StopReason;
 use super::snapshots::Outgoing;
+use crate::identity::Incarnation;
 use crate::transport::Transport;
 
 /// The thread's state.
@@ -38,9 +40,10 @@ pub(super) struct Consensus<M: HostedMachine> {
     boot: u64,
     sequence_last: u64,
     read_last: ReadId,
-    proposals: BTreeMap<u64, Respond<M>>,
+    proposals: BTreeMap<u64, Waiter<M>>,
     reads: BTreeMap<ReadId, Vec<Read<M>>>,
     staged: Vec<Staged<M>>,
+    membership: Membership,
 }
 
 /// A peer's snapshot that has arrived whole.
@@ -63,7 +66,7 @@ impl<M: HostedMachine> Consensus<M> {
         replica: Replica,
         transport: Arc<dyn Transport>,
         clock: Clock,
-        boot: u64,
+        (boot, incarnation): (u64, Incarnation),
     ) -> Self {
         let member = replica.status().id;
         Self {
@@ -78,6 +81,7 @@ impl<M: HostedMachine> Consensus<M> {
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             staged: Vec::new(),
+            membership: Membership::new(member, incarnation),
         }
     }
 
@@ -87,7 +91,9 @@ impl<M: HostedMachine> Consensus<M> {
         // What the replica wants from the start, before anything has happened.
         let mut stop = self.dispatch();
         while !stop {
-            let deadline = self.replica.next_deadline().and_then(|at| self.clock.instant(at));
+            let deadlines = [self.replica.next_deadline(), self.membership.next_deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
+            let deadline = deadline.and_then(|at| self.clock.instant(at));
             let taken = self.shared.inputs.take(&mut inputs, deadline);
             if taken == Taken::Closed {
                 return;
@@ -114,12 +120,17 @@ impl<M: HostedMachine> Consensus<M> {
                     let _ = respond.send(Err(ProposeError::Dropped(DropReason::Overload)));
                 }
                 Input::Propose { command, respond } => {
-                    self.sequence_last += 1;
-                    let (member, boot, sequence) = (self.member, self.boot, self.sequence_last);
-                    let request = RequestId { member, boot, sequence };
-                    self.proposals.insert(sequence, respond);
+                    let request = self.next_request();
+                    self.proposals.insert(request.sequence, Waiter::Command(respond));
                     requests.proposals.push(Proposal { request, data: command });
                 }
+                Input::Change { change, respond } => {
+                    let request = self.next_request();
+                    self.proposals.insert(request.sequence, Waiter::Change(respond));
+                    self.replica.handle(now, Event::ChangeConfiguration { request, change });
+                }
+                Input::Heard { peer, incarnation } => self.membership.hear(peer, incarnation),
+                Input::Disowned { peer, disowned } => self.membership.disowned(peer, disowned),
                 Input::Read(read) => requests.reads.push(read),
                 Input::Staged { announcement, meta, staged } => {
                     self.staged.push(Staged { meta, state: staged, accepted: false });
@@ -135,6 +146,24 @@ impl<M: HostedMachine> Consensus<M> {
             self.read_last = ReadId(self.read_last.0 + 1);
             self.reads.insert(self.read_last, requests.reads);
             self.replica.handle(now, Event::Read(self.read_last));
+        }
+        self.change_by_itself(now);
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        self.sequence_last += 1;
+        RequestId { member: self.member, boot: self.boot, sequence: self.sequence_last }
+    }
+
+    /// A leader has the configuration say what it knows of the members.
+    fn change_by_itself(&mut self, now: Millis) {
+        if self.replica.status().role.role != Role::Leader {
+            return;
+        }
+        if let Some(change) = self.membership.take_own_change(now) {
+            let request = self.next_request();
+            self.membership.own_change_began(request.sequence);
+            self.replica.handle(now, Event::ChangeConfiguration { request, change });
         }
     }
 
@@ -164,9 +193,10 @@ impl<M: HostedMachine> Consensus<M> {
                     // They announce an earlier term, which nobody would heed.
                     self.transport.stop_snapshots();
                 }
-                // Who is a member is said by the flags of all members, for as long as nothing here
-                // asks for a change.
-                Effect::ConfigurationChanged(_) => {}
+                Effect::ConfigurationChanged(configuration) => {
+                    self.transport.configure(&configuration);
+                    self.membership.in_force(configuration);
+                }
                 Effect::Stop(reason) => fault = Some(reason),
             }
         }
@@ -180,31 +210,39 @@ impl<M: HostedMachine> Consensus<M> {
             *held = status;
             changed
         });
-        if let Some(fault) = fault {
-            self.shared.stop(StopReason::Fault(fault));
-            return true;
-        }
-        false
+        let reason = match fault {
+            Some(fault) => Some(StopReason::Fault(fault)),
+            None if self.membership.has_left(self.clock.now()) => Some(StopReason::Removed),
+            None if self.membership.is_disowned() => Some(StopReason::Disowned),
+            None => None,
+        };
+        reason.is_some_and(|reason| {
+            self.shared.stop(reason);
+            true
+        })
     }
 
     /// Sends entries to be applied, each with whoever waits for it here.
     fn pass_on(&mut self, entries: Vec<Entry>) {
-        let with_proposer = |entry: Entry| {
-            let respond = match &entry.payload {
-                Payload::Command { request, .. }
-                    if request.member == self.member && request.boot == self.boot =>
-                {
-                    self.proposals.remove(&request.sequence)
-                }
-                _ => None,
-            };
-            (entry, respond)
+        let now = self.clock.now();
+        let with_waiter = |entry: Entry| {
+            let request = entry.payload.request();
+            let own = request.filter(|r| r.member == self.member && r.boot == self.boot);
+            let waiter = own.and_then(|request| self.proposals.remove(&request.sequence));
+            if let Payload::Configuration { configuration, .. } = &entry.payload {
+                self.membership.committed(configuration, now);
+            }
+            (entry, waiter)
         };
-        let entries = entries.into_iter().map(with_proposer).collect();
+        let entries = entries.into_iter().map(with_waiter).collect();
         self.shared.applies.push(ApplyItem::Apply(entries));
     }
 
     fn end_proposal(&mut self, end: ProposalEnd) {
+        let sequence = end.request.sequence;
+        if self.membership.own_change_ended(sequence, self.clock.now()) {
+            return;
+        }
         let error = match end.outcome {
             // Applying the entry answers it.
             ProposalOutcome::Committed(_) => return,
@@ -212,9 +250,8 @@ impl<M: HostedMachine> Consensus<M> {
             ProposalOutcome::Dropped(reason) => ProposeError::Dropped(reason),
             ProposalOutcome::Unknown => ProposeError::Unknown,
         };
-        if let Some(respond) = self.proposals.remove(&end.request.sequence) {
-            // A caller that has gone away needs no answer.
-            let _ = respond.send(Err(error));
+        if let Some(waiter) = self.proposals.remove(&sequence) {
+            waiter.fail(error);
         }
     }
 

@@ -3,12 +3,13 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use quorate_raft::{
-    DropReason, ElectionTimeout, Envelope, Load, Message, NodeId, ReadFailure, Status,
+    Configuration, ConfigurationChange, DropReason, ElectionTimeout, Envelope, Load, Message,
+    NodeId, ReadFailure, Status,
 };
 use quorate_replica::{Event, StateMachine};
 use thiserror::Error;
@@ -21,7 +22,8 @@ use super::mailbox::{Mailbox, Refused};
 use super::query::{Asked, BoxedQuery, Query};
 use super::running::StopReason;
 use super::snapshots::{Incoming, Source};
-use crate::transport::{Admission, SnapshotOffer};
+use crate::identity::Incarnation;
+use crate::transport::{Admission, SnapshotOffer, Transport};
 
 /// A way to reach one running member. Cheap to clone; outlives the member, whose calls then answer
 /// that it stopped.
@@ -44,6 +46,8 @@ pub(super) struct Shared<M: StateMachine> {
     pub(super) source: Option<Source<M>>,
     pub(super) status: watch::Sender<Status>,
     pub(super) stopped: watch::Sender<Option<StopReason>>,
+    /// Set as soon as there is a handle for it to be made from, which it holds in turn.
+    pub(super) transport: OnceLock<Weak<dyn Transport>>,
 }
 
 /// Why a proposal was not answered with a response.
@@ -93,7 +97,14 @@ impl<M: HostedMachine> Handle<M> {
     /// The end of a proposal that was not applied here; see each variant for what is known.
     pub async fn propose(&self, command: Vec<u8>) -> Result<M::Response, ProposeError> {
         let (respond, response) = oneshot::channel();
-        let input = Input::Propose { command: command.into(), respond };
+        self.ask(Input::Propose { command: command.into(), respond }, response).await
+    }
+
+    async fn ask<T>(
+        &self,
+        input: Input<M>,
+        response: oneshot::Receiver<Result<T, ProposeError>>,
+    ) -> Result<T, ProposeError> {
         match self.shared.inputs.try_push(input, self.request_limit()) {
             Ok(()) => {}
             Err(Refused::Full) => return Err(ProposeError::Dropped(DropReason::Overload)),
@@ -104,6 +115,19 @@ impl<M: HostedMachine> Handle<M> {
             Some(Err(_closed)) => Err(ProposeError::Stopped),
             None => Err(ProposeError::TimedOut),
         }
+    }
+
+    /// Asks for the members to be changed, and answers the configuration that was committed and is
+    /// known to this member's state machine; a joint one where the change needs two steps.
+    ///
+    /// # Errors
+    /// As [`Handle::propose`].
+    pub async fn change_members(
+        &self,
+        change: ConfigurationChange,
+    ) -> Result<Configuration, ProposeError> {
+        let (respond, response) = oneshot::channel();
+        self.ask(Input::Change { change, respond }, response).await
     }
 
     /// Runs `read` on this member's state machine once it is linearizable to do so: the state holds
@@ -182,6 +206,12 @@ impl<M: HostedMachine> Handle<M> {
         }
     }
 
+    /// The other members that can be sent something now.
+    pub fn connected_peers(&self) -> Vec<NodeId> {
+        let transport = self.shared.transport.get().and_then(Weak::upgrade);
+        transport.map_or_else(Vec::new, |transport| transport.connected())
+    }
+
     /// The member as of the last batch of events that it handled.
     pub fn status(&self) -> Status {
         self.shared.status.borrow().clone()
@@ -224,6 +254,17 @@ impl<M: HostedMachine> Handle<M> {
     /// the peer says from now on is to be understood in that light.
     pub fn peer_reborn(&self, peer: NodeId) {
         self.shared.inputs.push(Input::Event(Event::PeerReborn(peer)));
+    }
+
+    /// Tells the member as which life of its disk this peer has connected. Never dropped, for it is
+    /// told once for each connection.
+    pub fn peer_heard(&self, peer: NodeId, incarnation: Incarnation) {
+        self.shared.inputs.push(Input::Heard { peer, incarnation });
+    }
+
+    /// Tells the member that this peer does not know it as a member, or has let it in. As above.
+    pub fn peer_disowned(&self, peer: NodeId, disowned: bool) {
+        self.shared.inputs.push(Input::Disowned { peer, disowned });
     }
 
     /// Tells the member that a snapshot to this peer gets on.

@@ -3,15 +3,39 @@
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use quorate_raft::{Entry, Envelope, LogIndex, Persist, SnapshotMeta};
+use quorate_raft::{
+    Configuration, ConfigurationChange, Entry, Envelope, LogIndex, NodeId, Persist, SnapshotMeta,
+};
 use quorate_replica::{BoxedJob, Event, StateMachine};
 use tokio::sync::oneshot;
 
 use super::handle::{ProposeError, ReadError};
 use super::query::BoxedQuery;
+use crate::identity::Incarnation;
 
 /// Where the outcome of one proposal goes. Dropped unanswered where the member stops.
 pub(super) type Respond<M> = oneshot::Sender<Result<<M as StateMachine>::Response, ProposeError>>;
+
+/// Where the outcome of a change of the members goes: the configuration that was committed.
+pub(super) type RespondChange = oneshot::Sender<Result<Configuration, ProposeError>>;
+
+/// Who waits on this member for an entry to be applied.
+pub(super) enum Waiter<M: StateMachine> {
+    /// For a command's response.
+    Command(Respond<M>),
+    /// For a configuration.
+    Change(RespondChange),
+}
+
+impl<M: StateMachine> Waiter<M> {
+    /// Tells that it will not be, or may not. A caller that has gone away needs no answer.
+    pub(super) fn fail(self, error: ProposeError) {
+        match self {
+            Self::Command(respond) => drop(respond.send(Err(error))),
+            Self::Change(respond) => drop(respond.send(Err(error))),
+        }
+    }
+}
 
 /// A read with its answer's way back: called once, with the state machine or the reason against it.
 pub(super) type SimpleRead<M> = Box<dyn FnOnce(Result<&M, ReadError>) + Send>;
@@ -57,16 +81,22 @@ pub(super) enum Input<M: StateMachine> {
     Event(Event),
     /// A client's command.
     Propose { command: Arc<[u8]>, respond: Respond<M> },
+    /// An operator's change of the members.
+    Change { change: ConfigurationChange, respond: RespondChange },
     /// A client's linearizable read.
     Read(Read<M>),
+    /// A peer has connected, as this life of its disk.
+    Heard { peer: NodeId, incarnation: Incarnation },
+    /// A peer says that this member is none of its cluster, or no longer says so.
+    Disowned { peer: NodeId, disowned: bool },
     /// A peer's snapshot has arrived whole, and this is its announcement.
     Staged { announcement: Envelope, meta: SnapshotMeta, staged: StagedState<M::Staged> },
 }
 
 /// What wakes the apply thread.
 pub(super) enum ApplyItem<M: StateMachine> {
-    /// Apply these, each with the proposer that waits for it on this member.
-    Apply(Vec<(Entry, Option<Respond<M>>)>),
+    /// Apply these, each with whoever waits for it on this member.
+    Apply(Vec<(Entry, Option<Waiter<M>>)>),
     /// Serve these from the state as it is by now.
     Serve(Vec<Read<M>>),
     /// Have the state as it is by now made durable.

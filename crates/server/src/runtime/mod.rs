@@ -31,6 +31,7 @@ mod input;
 mod log;
 mod machine;
 mod mailbox;
+mod membership;
 mod memory_log;
 mod query;
 mod running;

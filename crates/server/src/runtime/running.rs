@@ -2,7 +2,7 @@
 //! wrong.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::log::{LogError, LogReader, LogWriter, run_reader, run_writer};
 use super::machine::{HostedMachine, MachineError};
 use super::mailbox::Mailbox;
 use super::{RuntimeConfig, apply, query, store};
+use crate::identity::Incarnation;
 use crate::transport::Transport;
 
 /// Everything that a member is made of.
@@ -33,6 +34,8 @@ pub struct Parts<M, W, R> {
     pub writer: W,
     /// The same log, to be read.
     pub reader: R,
+    /// Which life of its disk this is; 0 where the configuration is not to record any.
+    pub incarnation: Incarnation,
     /// The mailboxes' limits.
     pub config: RuntimeConfig,
 }
@@ -67,6 +70,15 @@ pub enum StopReason {
     /// The state machine cannot go on.
     #[error("the state cannot be kept: {0}")]
     Machine(MachineError),
+    /// It is no member of its cluster any more.
+    #[error("it was removed from its cluster")]
+    Removed,
+    /// Most of the others do not know it.
+    #[error(
+        "the other members do not count it among them: it was removed from its cluster while it was \
+         away; to join again, it needs `member add` and an empty data directory"
+    )]
+    Disowned,
     /// A thread panicked; its own message is on standard error.
     #[error("the {thread} thread met a defect of this program and ended")]
     Panicked {
@@ -117,10 +129,13 @@ where
         source: parts.machine.snapshot_source(),
         status: watch::Sender::new(replica.status()),
         stopped: watch::Sender::new(None),
+        transport: OnceLock::new(),
     });
     let handle = Handle { shared: Arc::clone(&shared) };
     let transport = transport(&handle);
-    let consensus = Consensus::new(Arc::clone(&shared), replica, transport, clock, boot);
+    let _ = shared.transport.set(Arc::downgrade(&transport));
+    let lives = (boot, parts.incarnation);
+    let consensus = Consensus::new(Arc::clone(&shared), replica, transport, clock, lives);
 
     let Parts { machine, writer, reader, .. } = parts;
     let mut running = Running { handle, threads: Vec::new() };

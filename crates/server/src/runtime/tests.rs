@@ -15,6 +15,7 @@ use quorate_replica::{ReplicaConfig, StateMachine};
 use quorate_wal::Prepared;
 
 use super::*;
+use crate::identity::Incarnation;
 use crate::transport::Transport;
 
 /// Longer than anything here takes; only a test that fails waits for it.
@@ -108,6 +109,7 @@ fn start_one(
     let parts = Parts {
         replica: ReplicaConfig::new(raft, id),
         recovered: Recovered { snapshot, ..Recovered::default() },
+        incarnation: Incarnation::default(),
         machine: Journal::default(),
         writer,
         reader: MemoryLog::new(),

@@ -345,7 +345,7 @@ fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
     Ok(Entry { id: EntryId::new(entry.term, entry.index), payload })
 }
 
-fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
+pub(super) fn configuration_to_wire(configuration: &Configuration) -> wire::Configuration {
     wire::Configuration {
         version: configuration.version,
         voters: configuration.voters.iter().map(|id| id.0).collect(),
@@ -373,7 +373,7 @@ fn member_from_wire(member: &wire::Member) -> (NodeId, Member) {
 }
 
 /// Every voter and learner gets its line in `members`, known or not, as the type promises.
-fn configuration_from_wire(configuration: wire::Configuration) -> Configuration {
+pub(super) fn configuration_from_wire(configuration: wire::Configuration) -> Configuration {
     let known = configuration.members.iter().map(member_from_wire);
     let mut decoded = Configuration {
         version: configuration.version,

@@ -11,7 +11,8 @@ use super::handshake::{
     ANSWER_BYTES, HandshakeError, Hello, Purpose, Refusal, VERSION, decode_answer,
 };
 use super::socket;
-use super::{PeerAddress, PeerIdentity, TransportConfig};
+use super::{PeerIdentity, TransportConfig};
+use crate::config::Url;
 
 /// Who dials whom.
 #[derive(Clone, Debug)]
@@ -19,7 +20,8 @@ pub(super) struct Dialer {
     pub(super) config: TransportConfig,
     pub(super) identity: PeerIdentity,
     pub(super) peer: NodeId,
-    pub(super) address: PeerAddress,
+    /// Tried one after the other; at least one.
+    pub(super) addresses: Vec<Url>,
 }
 
 /// Why there is no connection.
@@ -38,15 +40,28 @@ pub(super) enum DialError {
 impl Dialer {
     /// A connection on which the peer has agreed to listen.
     pub(super) async fn dial(&self, purpose: Purpose) -> Result<TcpStream, DialError> {
+        let mut ended = Err(DialError::Late);
+        for address in &self.addresses {
+            ended = self.dial_at(address, purpose).await;
+            if ended.is_ok() {
+                break;
+            }
+        }
+        ended
+    }
+
+    async fn dial_at(&self, address: &Url, purpose: Purpose) -> Result<TcpStream, DialError> {
         let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
-        let address = (self.address.host.as_str(), self.address.port);
+        let address = (address.host(), address.port());
         let connecting = tokio::time::timeout(deadline, TcpStream::connect(address)).await;
         let mut stream = connecting.map_err(|_elapsed| DialError::Late)??;
         stream.set_nodelay(true)?;
         // A peer that has no room for a snapshot's bytes is slow, not gone.
         let unacknowledged_ms_max = match purpose {
             Purpose::Snapshot => self.config.snapshot_stall_ms_max,
-            Purpose::Messages | Purpose::Unknown(_) => self.config.unacknowledged_ms_max,
+            Purpose::Messages | Purpose::Roster | Purpose::Unknown(_) => {
+                self.config.unacknowledged_ms_max
+            }
         };
         socket::limit_unacknowledged(&stream, unacknowledged_ms_max)?;
         let hello = Hello {

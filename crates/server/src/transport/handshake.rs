@@ -35,6 +35,9 @@ pub(super) enum Purpose {
     Messages,
     /// One snapshot.
     Snapshot,
+    /// To be told who is a member. Whoever asks may not know who it is itself, nor whom it asks, so
+    /// cluster, sender and receiver say nothing.
+    Roster,
     /// Something that a later version knows.
     Unknown(u32),
 }
@@ -76,7 +79,10 @@ pub(super) enum Refusal {
         theirs: u64,
     },
     /// The receiver does not know the sender.
-    #[error("it does not count us among the members of its cluster")]
+    #[error(
+        "it does not count us among the members of its cluster: this member was removed, or was not \
+         added yet"
+    )]
     UnknownSender,
     /// The sender speaks a later protocol.
     #[error("it speaks peer protocol {theirs} at most, and we speak {VERSION}: upgrade it first")]
@@ -135,6 +141,7 @@ impl Hello {
         to.put_u32_le(match self.purpose {
             Purpose::Messages => 0,
             Purpose::Snapshot => 1,
+            Purpose::Roster => 2,
             Purpose::Unknown(number) => number,
         });
         to.put_u64_le(self.cluster);
@@ -154,6 +161,7 @@ impl Hello {
             purpose: match from.get_u32_le() {
                 0 => Purpose::Messages,
                 1 => Purpose::Snapshot,
+                2 => Purpose::Roster,
                 number => Purpose::Unknown(number),
             },
             cluster: from.get_u64_le(),
@@ -244,7 +252,7 @@ mod tests {
     fn a_hello_comes_back_and_no_flipped_bit_goes_unseen() {
         let bytes = HELLO.encode();
         assert_eq!(Hello::decode(&bytes), Ok(HELLO));
-        for purpose in [Purpose::Messages, Purpose::Unknown(9)] {
+        for purpose in [Purpose::Messages, Purpose::Roster, Purpose::Unknown(9)] {
             let hello = Hello { purpose, ..HELLO };
             assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
         }

@@ -1,13 +1,13 @@
 //! Connections that others open. Whoever comes must say in time who it is, and is believed no
 //! further than its frames' checksums reach.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use quorate_raft::{Envelope, Message, NodeId};
+use quorate_raft::{Configuration, Envelope, Message, NodeId};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,9 +19,10 @@ use super::frame::{FrameError, read};
 use super::handshake::{
     HELLO_BYTES, HandshakeError, Hello, MAGIC, Purpose, Refusal, VERSION, encode_answer,
 };
+use super::roster::{self, Roster};
 use super::snapshot::SnapshotReceiver;
 use super::{Inbox, PeerIdentity, TransportConfig};
-use crate::identity::Incarnation;
+use crate::identity::{ClusterId, Incarnation};
 
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -32,7 +33,6 @@ const REPORTED_MAX: usize = 256;
 pub(super) struct Inbound {
     config: TransportConfig,
     identity: PeerIdentity,
-    known: BTreeSet<NodeId>,
     inbox: Arc<dyn Inbox>,
     connections: Semaphore,
     senders: Mutex<Senders>,
@@ -42,12 +42,31 @@ pub(super) struct Inbound {
 /// What is remembered of those who connect.
 #[derive(Default)]
 struct Senders {
-    /// Under which incarnation each peer was heard first.
-    incarnations: BTreeMap<NodeId, Incarnation>,
+    /// Who is a member.
+    configuration: Configuration,
+    /// Under which incarnation each peer was heard in this life of the process.
+    heard: BTreeMap<NodeId, Incarnation>,
     /// The connection of each peer; a new one ends the old one, which its owner has given up.
     connected: BTreeMap<NodeId, AbortHandle>,
     /// What each sender was refused for last.
     reported: BTreeMap<NodeId, Refusal>,
+}
+
+impl Senders {
+    /// Under which incarnation this member must come, as far as that is known: as the configuration
+    /// records it, but for one that was heard to have lost its data since.
+    fn expected(&self, sender: NodeId) -> Option<Incarnation> {
+        let heard = self.heard.get(&sender).copied();
+        let recorded = self.configuration.members.get(&sender).map(|member| member.incarnation);
+        let recorded = recorded.filter(|&recorded| recorded != 0).map(Incarnation);
+        heard.filter(|heard| heard.is_reborn()).or(recorded).or(heard)
+    }
+
+    /// Every voter but this one.
+    fn other_voters(&self, than: NodeId) -> impl Iterator<Item = NodeId> {
+        let Configuration { voters, outgoing, .. } = &self.configuration;
+        voters.union(outgoing).copied().filter(move |&voter| voter != than)
+    }
 }
 
 /// Why a connection ended.
@@ -75,13 +94,46 @@ impl Inbound {
     pub(super) fn new(
         config: TransportConfig,
         identity: PeerIdentity,
-        known: BTreeSet<NodeId>,
         inbox: Arc<dyn Inbox>,
     ) -> Arc<Self> {
         let connections = Semaphore::new(config.inbound_connections_max);
         let snapshots = SnapshotReceiver::new(&config, identity.member, Arc::clone(&inbox));
         let senders = Mutex::default();
-        Arc::new(Self { config, identity, known, inbox, connections, senders, snapshots })
+        Arc::new(Self { config, identity, inbox, connections, senders, snapshots })
+    }
+
+    /// From now on these are the members.
+    pub(super) fn configure(&self, configuration: &Configuration) {
+        let mut senders = self.lock();
+        senders.configuration = configuration.clone();
+        // Whoever was heard under another incarnation than is recorded is not heard on, unless it is
+        // known to have lost its data since.
+        let Senders { configuration, heard, reported, .. } = &mut *senders;
+        heard.retain(|id, heard| {
+            let recorded = configuration.members.get(id).map_or(0, |member| member.incarnation);
+            heard.is_reborn() || recorded == 0 || recorded == heard.0
+        });
+        reported.clear();
+    }
+
+    /// Ends the connection of a member that has left, unless it is back.
+    pub(super) fn close(&self, peer: NodeId) {
+        let mut senders = self.lock();
+        if !senders.configuration.members.contains_key(&peer) {
+            senders.heard.remove(&peer);
+            if let Some(connected) = senders.connected.remove(&peer) {
+                connected.abort();
+            }
+        }
+    }
+
+    fn roster(&self) -> Roster {
+        let senders = self.lock();
+        let mut configuration = senders.configuration.clone();
+        for (&id, member) in &mut configuration.members {
+            member.incarnation = senders.expected(id).map_or(0, |expected| expected.0);
+        }
+        Roster { cluster: ClusterId(self.identity.cluster), configuration }
     }
 
     /// Accepts connections for as long as the runtime lives.
@@ -111,6 +163,12 @@ impl Inbound {
         let (sender, incarnation) = match greeting.unwrap_or(Err(InboundError::Late)) {
             Ok(Hello { sender, purpose: Purpose::Snapshot, .. }) => {
                 return Arc::clone(&self.snapshots).serve(stream, sender).await;
+            }
+            Ok(Hello { purpose: Purpose::Roster, .. }) => {
+                if let Err(error) = roster::tell(&mut stream, &self.roster(), &self.config).await {
+                    tracing::warn!(%remote, %error, "could not tell who is a member");
+                }
+                return;
             }
             Ok(hello) => (hello.sender, hello.incarnation),
             // Reported already, once.
@@ -168,36 +226,40 @@ impl Inbound {
         if hello.version < VERSION {
             return Err(Refusal::OlderVersion { theirs: VERSION.into() });
         }
+        if hello.purpose == Purpose::Roster {
+            return Ok(());
+        }
         if hello.cluster != identity.cluster {
             return Err(Refusal::WrongCluster { theirs: identity.cluster });
         }
         if hello.receiver != identity.member {
             return Err(Refusal::WrongMember { theirs: identity.member.0 });
         }
-        if !self.known.contains(&hello.sender) {
-            return Err(Refusal::UnknownSender);
-        }
         self.judge_incarnation(hello.sender, hello.incarnation)
     }
 
-    /// Only one life of a member's disk is heard: the first that is heard of, until one comes that
-    /// knows of its predecessor's end. That one's own predecessor is not heard again.
+    /// Only one life of a member's disk is heard: the one that the configuration records, or the first
+    /// that is heard of, until one comes that knows of its predecessor's end. That one's own
+    /// predecessor is not heard again.
     fn judge_incarnation(&self, sender: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
         let mut senders = self.lock();
-        let known = senders.incarnations.get(&sender).copied();
-        match known {
-            Some(known) if known == incarnation => return Ok(()),
-            Some(known) if !incarnation.is_reborn() => {
-                return Err(Refusal::OtherIncarnation { theirs: known.0 });
+        if !senders.configuration.members.contains_key(&sender) {
+            return Err(Refusal::UnknownSender);
+        }
+        let news = senders.heard.get(&sender) != Some(&incarnation);
+        match senders.expected(sender) {
+            Some(expected) if expected != incarnation && !incarnation.is_reborn() => {
+                return Err(Refusal::OtherIncarnation { theirs: expected.0 });
             }
             _ => {}
         }
-        if incarnation.is_reborn() {
-            let others = senders.incarnations.iter().filter(|&(&other, _)| other != sender);
-            let own = usize::from(self.identity.incarnation.is_reborn());
-            let reborn = others.filter(|(_, known)| known.is_reborn()).count() + own;
-            let minority = self.known.len() / 2;
-            if reborn >= minority {
+        if news && incarnation.is_reborn() {
+            let own = self.identity.member;
+            let mut lost = usize::from(self.identity.incarnation.is_reborn());
+            let minority = senders.other_voters(own).count() / 2;
+            let others = senders.other_voters(own).filter(|&voter| voter != sender);
+            lost += others.filter_map(|id| senders.expected(id)).filter(|i| i.is_reborn()).count();
+            if senders.configuration.is_voter(sender) && lost >= minority {
                 return Err(Refusal::TooManyReborn);
             }
             // What it sent before its loss is not handed in any more.
@@ -207,7 +269,8 @@ impl Inbound {
             tracing::warn!(peer = %hex(sender), "a peer has lost its data and is back");
             self.inbox.reborn(sender);
         }
-        senders.incarnations.insert(sender, incarnation);
+        senders.heard.insert(sender, incarnation);
+        self.inbox.heard(sender, incarnation);
         Ok(())
     }
 
@@ -246,7 +309,7 @@ impl Inbound {
                 self.check(&envelope, sender)?;
                 // Held while it is handed in: nothing of one life comes after word of the next.
                 let senders = self.lock();
-                if senders.incarnations.get(&sender) != Some(&incarnation) {
+                if senders.heard.get(&sender) != Some(&incarnation) {
                     return Ok(());
                 }
                 self.inbox.deliver(envelope);

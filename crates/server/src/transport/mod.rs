@@ -15,9 +15,13 @@
 //! A member that lost its data and says so, by its incarnation, is heard: the core is told before
 //! anything that it sends, and nothing that it sent before its loss is handed in after that.
 //!
-//! CAVEATS. No TLS yet. A member whose disk was wiped and that does not know it is refused by those
-//! that have heard it before under another incarnation, which is forgotten when they restart;
-//! recording incarnations in the configuration comes with membership changes.
+//! A member whose disk was wiped and that does not know it is refused: the configuration records the
+//! incarnation of every member, and until it does those remember it that have heard it.
+//!
+//! The members are those of the configuration in force. Whoever joins and does not know them yet asks
+//! (`roster`).
+//!
+//! CAVEATS. No TLS yet.
 
 mod codec;
 mod dial;
@@ -25,25 +29,25 @@ mod frame;
 mod handshake;
 mod inbound;
 mod outbound;
+mod peers;
 mod queue;
+mod roster;
 mod snapshot;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_raft::{Envelope, NodeId};
+use quorate_raft::{Configuration, Envelope, NodeId};
 use tokio::net::TcpListener;
 
 use crate::identity::Incarnation;
 use crate::runtime::{Handle, HostedMachine};
 pub(crate) use codec::{decode_configuration, encode_configuration};
-use dial::Dialer;
 use inbound::Inbound;
-use outbound::Outbound;
-use queue::SendQueue;
+use peers::Peers;
+pub use roster::{Roster, RosterError, ask_roster};
 pub use snapshot::{Admission, IncomingSnapshot, OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
 use snapshot::{SnapshotSender, WireLimits};
 
@@ -51,6 +55,15 @@ use snapshot::{SnapshotSender, WireLimits};
 pub trait Transport: Send + Sync + 'static {
     /// Takes the messages on their way, in order per receiver. Never waits; drops what is too much.
     fn send(&self, messages: Vec<Envelope>);
+
+    /// From now on these are the members, committed or not: they are who is connected to and who is
+    /// let in. Nothing changes where there are none.
+    fn configure(&self, _configuration: &Configuration) {}
+
+    /// The members that can be sent something now.
+    fn connected(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
 
     /// Begins to send a snapshot to this member; where one is under way already, that one goes on.
     /// How it ends is told where the transport tells what arrives. Answers whether it can be sent at
@@ -75,6 +88,13 @@ pub trait Inbox: Send + Sync + 'static {
     /// of this process, before any message that the peer has sent since.
     fn reborn(&self, peer: NodeId);
 
+    /// This peer has connected, as this life of its disk.
+    fn heard(&self, _peer: NodeId, _incarnation: Incarnation) {}
+
+    /// This peer refused a connection because it does not count this member among those of its
+    /// cluster; or it did so before, and has let it in.
+    fn disowned(&self, _peer: NodeId, _disowned: bool) {}
+
     /// Sending a snapshot to this peer gets on.
     fn snapshot_advanced(&self, to: NodeId);
 
@@ -96,6 +116,14 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn reborn(&self, peer: NodeId) {
         self.peer_reborn(peer);
+    }
+
+    fn heard(&self, peer: NodeId, incarnation: Incarnation) {
+        self.peer_heard(peer, incarnation);
+    }
+
+    fn disowned(&self, peer: NodeId, disowned: bool) {
+        self.peer_disowned(peer, disowned);
     }
 
     fn snapshot_advanced(&self, to: NodeId) {
@@ -122,15 +150,6 @@ pub struct PeerIdentity {
     pub incarnation: Incarnation,
 }
 
-/// Where a peer listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// A name or an IP address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
 /// The transport's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportConfig {
@@ -151,6 +170,8 @@ pub struct TransportConfig {
     /// only found out by a retransmission, which may come as long after the partition as that
     /// lasted.
     pub unacknowledged_ms_max: u32,
+    /// Milliseconds for which a member that left is sent to: what tells it that it has.
+    pub leaving_ms_max: u64,
     /// Connections from others at a time; beyond it new ones are closed.
     pub inbound_connections_max: usize,
     /// Bytes of a snapshot that are sent to one peer in a second, so that writes go on beside it.
@@ -186,7 +207,9 @@ impl Default for TransportConfig {
             queue_bytes_max: 64 << 20,
             handshake_timeout_ms: 3000,
             unacknowledged_ms_max: 3000,
-            inbound_connections_max: 64,
+            leaving_ms_max: 10_000,
+            // Two of each of the most members that there may be, and some that come back.
+            inbound_connections_max: 192,
             snapshot_bytes_per_second_max: 32 << 20,
             // The longest record, of a value of 10 MiB, is a chunk by itself.
             snapshot_chunk_bytes_max: 12 << 20,
@@ -212,53 +235,55 @@ impl TransportConfig {
 
 /// The connections of one member to its peers.
 pub struct PeerTransport {
-    queues: BTreeMap<NodeId, Arc<SendQueue>>,
+    peers: Peers,
+    inbound: Arc<Inbound>,
     snapshots: SnapshotSender,
 }
 
 impl PeerTransport {
-    /// Starts to listen and to dial. Must be called within a tokio runtime, whose end is also that
-    /// of all connections.
+    /// Starts to listen, and to dial the members of this configuration. Must be called within a tokio
+    /// runtime, whose end is also that of all connections.
     pub fn start(
         config: &TransportConfig,
         identity: PeerIdentity,
-        peers: BTreeMap<NodeId, PeerAddress>,
+        configuration: &Configuration,
         listeners: Vec<TcpListener>,
         inbox: &Arc<dyn Inbox>,
     ) -> Self {
-        let known = peers.keys().copied().collect();
-        let inbound = Inbound::new(config.clone(), identity, known, Arc::clone(inbox));
+        let inbound = Inbound::new(config.clone(), identity, Arc::clone(inbox));
+        let peers = Peers::new(config.clone(), identity, Arc::clone(inbox), Arc::clone(&inbound));
+        let snapshots = SnapshotSender::new(Arc::clone(inbox));
+        let transport = Self { peers, inbound, snapshots };
+        transport.configure(configuration);
         for listener in listeners {
-            tokio::spawn(Arc::clone(&inbound).listen(listener));
+            tokio::spawn(Arc::clone(&transport.inbound).listen(listener));
         }
-        let mut queues = BTreeMap::new();
-        let mut dialers = BTreeMap::new();
-        for (peer, address) in peers {
-            let dialer = Dialer { config: config.clone(), identity, peer, address };
-            dialers.insert(peer, dialer.clone());
-            let queue = Arc::new(SendQueue::new(config));
-            queues.insert(peer, Arc::clone(&queue));
-            tokio::spawn(Outbound::new(dialer, queue, Arc::clone(inbox)).run());
-        }
-        Self { queues, snapshots: SnapshotSender::new(dialers, Arc::clone(inbox)) }
+        transport
     }
 }
 
 impl Transport for PeerTransport {
     fn send(&self, messages: Vec<Envelope>) {
-        let mut by_peer: BTreeMap<NodeId, Vec<Envelope>> = BTreeMap::new();
-        for message in messages {
-            by_peer.entry(message.to).or_default().push(message);
-        }
-        for (peer, messages) in by_peer {
-            // Whoever is not a peer cannot be reached.
-            if let Some(queue) = self.queues.get(&peer) {
-                queue.push(messages);
-            }
+        self.peers.send(messages);
+    }
+
+    fn configure(&self, configuration: &Configuration) {
+        // A member that joins knows of nobody by its log; it was told at its start whom to talk to.
+        if !configuration.members.is_empty() {
+            self.inbound.configure(configuration);
+            self.peers.configure(configuration);
         }
     }
+
+    fn connected(&self) -> Vec<NodeId> {
+        self.peers.connected()
+    }
+
     fn send_snapshot(&self, to: NodeId, snapshot: Box<dyn OutgoingSnapshot>) -> bool {
-        self.snapshots.send(to, snapshot)
+        self.peers.dialer(to).is_some_and(|dialer| {
+            self.snapshots.send(dialer, snapshot);
+            true
+        })
     }
 
     fn stop_snapshots(&self) {

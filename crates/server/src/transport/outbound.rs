@@ -13,9 +13,10 @@ use super::Inbox;
 use super::codec::encode;
 use super::dial::{DialError, Dialer};
 use super::frame::write;
-use super::handshake::Purpose;
+use super::handshake::{Purpose, Refusal};
 use super::inbound::hex;
 use super::queue::SendQueue;
+use crate::config::Url;
 use crate::random::random_u64;
 
 /// A buffer that one large batch has grown beyond this is let go afterwards.
@@ -56,12 +57,18 @@ impl Outbound {
                     self.reported = None;
                     tracing::info!(peer = %hex(self.dialer.peer), "connected to a peer");
                     self.queue.set_connected(true);
+                    self.inbox.disowned(self.dialer.peer, false);
                     let error = self.send(stream).await;
                     self.queue.set_connected(false);
                     self.inbox.unreachable(self.dialer.peer);
                     self.report(&error);
                 }
-                Err(error) => self.report(&error.into()),
+                Err(error) => {
+                    if matches!(error, DialError::Refused(Refusal::UnknownSender)) {
+                        self.inbox.disowned(self.dialer.peer, true);
+                    }
+                    self.report(&error.into());
+                }
             }
             // Jitter keeps members that lost each other at once from meeting at once for ever.
             let jitter_ms = random_u64() % (pause_ms / 2 + 1);
@@ -104,8 +111,9 @@ impl Outbound {
     fn report(&mut self, error: &OutboundError) {
         let text = error.to_string();
         if self.reported.as_ref() != Some(&text) {
-            let address = format_args!("{}:{}", self.dialer.address.host, self.dialer.address.port);
-            tracing::warn!(peer = %hex(self.dialer.peer), %address, %error, "no connection to a peer");
+            let urls: Vec<_> = self.dialer.addresses.iter().map(Url::to_string).collect();
+            let address = urls.join(",");
+            tracing::warn!(peer = %hex(self.dialer.peer), address, %error, "no connection to a peer");
             self.reported = Some(text);
         }
     }

@@ -56,6 +56,11 @@ impl SendQueue {
         self.filled.notify_one();
     }
 
+    /// Whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().connected
+    }
+
     /// Everything that waits, as soon as there is anything.
     pub(super) async fn take(&self) -> VecDeque<Envelope> {
         loop {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_raft::{GroupId, LogIndex, Message, Term};
+use quorate_raft::{GroupId, LogIndex, Member, Message, Term};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use super::frame::write;
 use super::handshake::{ANSWER_BYTES, Hello, Purpose, Refusal, VERSION, decode_answer};
 use super::*;
+use crate::config::Url;
+use crate::description::Description;
 
 const CLUSTER: u64 = 0xC1;
 const US: NodeId = NodeId(1);
@@ -61,21 +63,27 @@ async fn listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
+/// The member itself, and its peers, each at a port of this machine.
+pub(super) fn members_at(own: NodeId, peers: &[(NodeId, u16)]) -> Configuration {
+    let mut configuration = Configuration::of_voters([own]);
+    for &(peer, port) in peers {
+        let peer_urls = vec![Url::new("127.0.0.1", port)];
+        let context = Description { peer_urls, ..Description::default() }.encode();
+        configuration.voters.insert(peer);
+        configuration.members.insert(peer, Member { incarnation: 0, context });
+    }
+    configuration
+}
+
 /// A member `id` on `listener` whose only peer is `peer` at `peer_port`.
 fn member_on(listener: TcpListener, id: NodeId, peer: NodeId, peer_port: u16) -> TestMember {
     let port = listener.local_addr().expect("its address").port();
     let (sender, arrived) = mpsc::unbounded_channel();
     let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
     let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
-    let address = PeerAddress { host: "127.0.0.1".to_owned(), port: peer_port };
     let config = TransportConfig { reconnect_ms_min: 1, ..TransportConfig::default() };
-    let transport = PeerTransport::start(
-        &config,
-        identity,
-        BTreeMap::from([(peer, address)]),
-        vec![listener],
-        &inbox,
-    );
+    let members = members_at(id, &[(peer, peer_port)]);
+    let transport = PeerTransport::start(&config, identity, &members, vec![listener], &inbox);
     TestMember { port, arrived, transport }
 }
 
@@ -273,10 +281,10 @@ async fn member_of(members: u64) -> (u16, mpsc::UnboundedReceiver<Arrived>, Peer
     let (sender, arrived) = mpsc::unbounded_channel();
     let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
     let identity = PeerIdentity { cluster: CLUSTER, member: US, incarnation: Incarnation(1) };
-    let nowhere = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
-    let peers = (2..=members).map(|id| (NodeId(id), nowhere.clone())).collect();
+    let nowhere: Vec<_> = (2..=members).map(|id| (NodeId(id), 1)).collect();
+    let members = members_at(US, &nowhere);
     let config = TransportConfig::default();
-    (port, arrived, PeerTransport::start(&config, identity, peers, vec![listener], &inbox))
+    (port, arrived, PeerTransport::start(&config, identity, &members, vec![listener], &inbox))
 }
 
 #[tokio::test]
@@ -317,4 +325,67 @@ async fn no_more_than_a_minority_is_heard_that_lost_its_data() {
     let again = Hello { sender: NodeId(2), ..reborn(9) };
     assert_eq!(greet(port, &again).await.1, Ok(()));
     assert_eq!(greet(port, &Hello { sender: NodeId(4), ..hello() }).await.1, Ok(()));
+}
+
+/// What the log says outlives every process, and is believed from the start.
+#[tokio::test]
+async fn a_recorded_incarnation_is_the_only_one_that_is_heard() {
+    let member = lone_member().await;
+    let mut configuration = members_at(US, &[(PEER, 1)]);
+    let record = |configuration: &mut Configuration, incarnation| {
+        let peer = configuration.members.get_mut(&PEER).expect("a member");
+        peer.incarnation = incarnation;
+    };
+    record(&mut configuration, 7);
+    member.transport.configure(&configuration);
+    let other = Hello { incarnation: Incarnation(8), ..hello() };
+    let (_stream, verdict) = greet(member.port, &other).await;
+    assert_eq!(verdict, Err(Refusal::OtherIncarnation { theirs: 7 }));
+    let (mut heard, verdict) = greet(member.port, &hello()).await;
+    assert_eq!(verdict, Ok(()));
+    // Should another have been recorded than was heard, that one is heard no more.
+    record(&mut configuration, 8);
+    member.transport.configure(&configuration);
+    heard.write_all(&framed(&envelope(PEER, US, 1))).await.expect("open");
+    assert!(rest(&mut heard).await.is_empty());
+    assert_eq!(greet(member.port, &hello()).await.1, Err(Refusal::OtherIncarnation { theirs: 8 }));
+    assert_eq!(greet(member.port, &other).await.1, Ok(()));
+}
+
+#[tokio::test]
+async fn whoever_is_added_is_let_in_and_whoever_is_removed_is_not() {
+    let member = lone_member().await;
+    let third = NodeId(3);
+    let (added, added_port) = listener().await;
+    let both = members_at(US, &[(PEER, 1), (third, added_port)]);
+    let from_third = Hello { sender: third, ..hello() };
+    assert_eq!(greet(member.port, &from_third).await.1, Err(Refusal::UnknownSender));
+    member.transport.configure(&both);
+    assert_eq!(greet(member.port, &from_third).await.1, Ok(()));
+    let mut added = member_on(added, third, US, member.port);
+    let message = envelope(US, third, 1);
+    // Dropped until there is a connection.
+    while added.arrived.try_recv().ok() != Some(Arrived::Message(message.clone())) {
+        member.transport.send(vec![message.clone()]);
+        tokio::task::yield_now().await;
+    }
+    member.transport.configure(&members_at(US, &[(PEER, 1)]));
+    assert_eq!(greet(member.port, &from_third).await.1, Err(Refusal::UnknownSender));
+    assert!(member.transport.connected().contains(&third), "it has to be told");
+    // A log without members is that of one that joins; it knows nothing better.
+    member.transport.configure(&Configuration::default());
+    assert_eq!(greet(member.port, &hello()).await.1, Ok(()));
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_who_is_a_member() {
+    let member = lone_member().await;
+    assert_eq!(greet(member.port, &hello()).await.1, Ok(()));
+    let address = Url::new("127.0.0.1", member.port);
+    let told = ask_roster(&TransportConfig::default(), &address).await.expect("it answers");
+    assert_eq!(told.cluster.0, CLUSTER);
+    let incarnations = told.configuration.members.iter();
+    let incarnations: Vec<_> = incarnations.map(|(&id, known)| (id, known.incarnation)).collect();
+    // Heard, though not recorded yet.
+    assert_eq!(incarnations, [(US, 0), (PEER, hello().incarnation.0)]);
 }

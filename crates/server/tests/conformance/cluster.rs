@@ -29,6 +29,7 @@ pub(crate) mod proto {
     }
 }
 
+use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest, StatusResponse};
@@ -51,9 +52,30 @@ struct Member {
     process: Option<Process>,
 }
 
-/// Members, all of them voters, with their data in a directory that goes with the cluster.
+impl Member {
+    /// Ports and a name, and no process yet.
+    fn prepare(index: usize) -> Self {
+        let client_port = free_port();
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{client_port}"))
+            .expect("an address is a URI")
+            .connect_timeout(CALL_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .tcp_nodelay(true);
+        Self {
+            name: format!("m{index}"),
+            client_port,
+            peer_port: free_port(),
+            channel: endpoint.connect_lazy(),
+            process: None,
+        }
+    }
+}
+
+/// Members, the first of them voters from the start, with their data in a directory that goes with the cluster.
 pub(crate) struct Cluster {
     members: Vec<Member>,
+    /// How many of them the cluster began with; the others join it.
+    initial: usize,
     directory: TempDir,
     flags: Vec<&'static str>,
 }
@@ -75,22 +97,26 @@ impl Cluster {
     /// Members that are still to be started.
     pub(crate) fn prepare(count: usize, flags: &[&'static str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let members = (0..count).map(|index| {
-            let client_port = free_port();
-            let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{client_port}"))
-                .expect("an address is a URI")
-                .connect_timeout(CALL_TIMEOUT)
-                .timeout(CALL_TIMEOUT)
-                .tcp_nodelay(true);
-            Member {
-                name: format!("m{index}"),
-                client_port,
-                peer_port: free_port(),
-                channel: endpoint.connect_lazy(),
-                process: None,
-            }
-        });
-        Self { members: members.collect(), directory, flags: flags.to_vec() }
+        let members = (0..count).map(Member::prepare).collect();
+        Self { members, initial: count, directory, flags: flags.to_vec() }
+    }
+
+    /// One more member, which is still to be added to the cluster and then to be started; answers its
+    /// place.
+    pub(crate) fn prepare_another(&mut self) -> usize {
+        let index = self.members.len();
+        self.members.push(Member::prepare(index));
+        index
+    }
+
+    /// Where a member is to be reached by its peers.
+    pub(crate) fn peer_url(&self, index: usize) -> String {
+        format!("http://{}", self.peer_address(index))
+    }
+
+    /// Has a member listen for its peers elsewhere from its next start on.
+    pub(crate) fn move_peer_port(&mut self, index: usize) {
+        self.members[index].peer_port = free_port();
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -127,7 +153,9 @@ impl Cluster {
     /// What starts a member.
     pub(crate) fn command(&self, index: usize) -> Command {
         let peer = |m: &Member| format!("{}=http://127.0.0.1:{}", m.name, m.peer_port);
-        let all: Vec<String> = self.members.iter().map(peer).collect();
+        let joins = index >= self.initial;
+        let known = if joins { self.count() } else { self.initial };
+        let all: Vec<String> = self.members[..known].iter().map(peer).collect();
         let Member { name, client_port, peer_port, .. } = &self.members[index];
         let client_url = format!("http://127.0.0.1:{client_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
@@ -141,6 +169,9 @@ impl Cluster {
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &all.join(",")])
             .args(&self.flags);
+        if joins {
+            command.args(["--initial-cluster-state", "existing"]);
+        }
         command
     }
 
@@ -236,7 +267,8 @@ impl Cluster {
             }
             let leaders: Vec<u64> = ids.iter().flatten().map(|&(_, leader)| leader).collect();
             let first = leaders.first().copied().unwrap_or(0);
-            let agreed = leaders.len() > self.count() / 2 && leaders.iter().all(|&l| l == first);
+            let running = self.members.iter().filter(|member| member.process.is_some()).count();
+            let agreed = leaders.len() > running / 2 && leaders.iter().all(|&l| l == first);
             let found = ids.iter().position(|id| id.is_some_and(|(id, _)| id == first));
             if let (true, Some(index)) = (agreed && first != 0, found) {
                 return index;
@@ -253,6 +285,17 @@ impl Cluster {
     pub(crate) fn kv(&self, index: usize) -> KvClient<Channel> {
         KvClient::new(self.members[index].channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// A client of one member's view of the cluster.
+    pub(crate) fn cluster(&self, index: usize) -> ClusterClient<Channel> {
+        ClusterClient::new(self.members[index].channel.clone())
+    }
+
+    /// A member's number.
+    pub(crate) async fn id(&self, index: usize) -> u64 {
+        let status = self.status(index).await.expect("it is up");
+        status.header.expect("a status has a header").member_id
     }
 
     /// A client of one member's maintenance.

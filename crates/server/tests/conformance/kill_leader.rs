@@ -3,102 +3,14 @@
 //! 300` prints how long no write succeeded.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tonic::transport::Channel;
+use tokio::time::Instant;
 
-use crate::cluster::proto::etcdserverpb::kv_client::KvClient;
-use crate::cluster::{Cluster, put};
+use crate::cluster::Cluster;
+use crate::load::{Record, load, longest_silence, verify};
 use crate::number;
 
-/// Puts a second.
-const RATE: u64 = 500;
-/// Puts that may be unanswered at once; beyond, the load waits.
-const IN_FLIGHT_MAX: usize = 5000;
-const PREFIX: &str = "put/";
 const MEMBERS: usize = 3;
-
-/// What became of the load.
-#[derive(Default)]
-struct Record {
-    /// Numbers of the puts that were acknowledged, with the time.
-    acknowledged: Mutex<Vec<(u64, Instant)>>,
-    /// Raised at every acknowledgement.
-    progress: Notify,
-    stop: AtomicBool,
-}
-
-impl Record {
-    fn note(&self, number: u64) {
-        self.acknowledged.lock().expect("no writer panics").push((number, Instant::now()));
-        self.progress.notify_waiters();
-    }
-
-    /// Waits until a put that is acknowledged after `after`.
-    async fn wait_for_success_after(&self, after: Instant) {
-        loop {
-            let notified = self.progress.notified();
-            let latest = self.acknowledged.lock().expect("no writer panics").last().copied();
-            if latest.is_some_and(|(_, at)| at > after) {
-                return;
-            }
-            notified.await;
-        }
-    }
-}
-
-/// Puts numbered keys at a fixed rate, each once, at each member in turn, whether it is up or not.
-async fn load(clients: Vec<KvClient<Channel>>, record: Arc<Record>) -> u64 {
-    let mut ticks = interval(Duration::from_micros(1_000_000 / RATE));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut puts = JoinSet::new();
-    let mut number = 0;
-    for mut client in clients.iter().cycle().cloned() {
-        if record.stop.load(Ordering::Relaxed) {
-            break;
-        }
-        ticks.tick().await;
-        while puts.len() >= IN_FLIGHT_MAX {
-            puts.join_next().await;
-        }
-        while puts.try_join_next().is_some() {}
-        number += 1;
-        let (this, record) = (number, Arc::clone(&record));
-        puts.spawn(async move {
-            // A failure may be anything: only an acknowledgement promises something.
-            if client.put(put(format!("{PREFIX}{this:09}"), this.to_string())).await.is_ok() {
-                record.note(this);
-            }
-        });
-    }
-    puts.join_all().await;
-    number
-}
-
-/// Every acknowledged put is on every member, and all members hold the same.
-async fn verify(cluster: &Cluster, record: &Record) {
-    for index in 0..cluster.count() {
-        cluster.wait_until_caught_up(index).await;
-    }
-    let first = cluster.everything(0, PREFIX).await;
-    for index in 1..cluster.count() {
-        assert!(cluster.everything(index, PREFIX).await == first, "m{index} differs from m0");
-    }
-    let held: std::collections::BTreeMap<&[u8], &[u8]> =
-        first.iter().map(|kv| (&kv.key[..], &kv.value[..])).collect();
-    let acknowledged = record.acknowledged.lock().expect("no writer panics");
-    for (number, _) in acknowledged.iter() {
-        let key = format!("{PREFIX}{number:09}");
-        let value = held.get(key.as_bytes()).copied();
-        assert_eq!(value, Some(number.to_string().as_bytes()), "{key} was acknowledged");
-    }
-    println!("{} puts acknowledged, all of them on every member", acknowledged.len());
-}
 
 /// Kills the leader `QUORATE_ROUNDS` times.
 #[tokio::test]
@@ -127,9 +39,9 @@ async fn nothing_acknowledged_is_lost() {
             println!("round {round}: m{leader} killed, m{next} leads");
         }
     }
-    record.stop.store(true, Ordering::Relaxed);
+    record.stop();
     let sent = load.await.expect("the load does not panic");
-    verify(&cluster, &record).await;
+    verify(&cluster, &[0, 1, 2], &record).await;
     silences.sort_unstable();
     let at = |percent: usize| silences[(silences.len() * percent / 100).min(silences.len() - 1)];
     println!(
@@ -138,12 +50,4 @@ async fn nothing_acknowledged_is_lost() {
         at(99),
         at(100)
     );
-}
-
-/// The longest time between two acknowledgements from the last before `from` on.
-fn longest_silence(record: &Record, from: Instant) -> Duration {
-    let acknowledged = record.acknowledged.lock().expect("no writer panics");
-    let first = acknowledged.partition_point(|&(_, at)| at < from).saturating_sub(1);
-    let times = acknowledged[first..].iter().map(|&(_, at)| at);
-    times.clone().zip(times.skip(1)).map(|(a, b)| b - a).max().unwrap_or_default()
 }

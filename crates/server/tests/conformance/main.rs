@@ -14,6 +14,10 @@ mod etcd_programs;
 mod etcdctl;
 /// kill -9 of the leader under load, again and again.
 mod kill_leader;
+/// A steady load, and whether what was acknowledged is there.
+mod load;
+/// Members that come and go.
+mod membership;
 /// The program, started and stopped.
 mod process;
 /// The ten scenarios of the RaftNode API, message by message.

@@ -1,13 +1,16 @@
-//! The Cluster service. Changing who is a member comes with a later version.
+//! The Cluster service: who is a member, and changing it.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_kv::Revision;
+use quorate_raft::{ChangeRefusal, NodeId};
 use tonic::{Request, Response, Status};
 
+use super::error::ApiError;
 use super::gate::Gate;
-use super::{MemberInfo, not_built};
-use crate::machine::{KvMachine, MemberAttributes};
+use super::members::Members;
+use crate::config::Url;
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::cluster_server::Cluster;
 
@@ -20,21 +23,24 @@ impl ClusterService {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
         Self { gate }
     }
+
+    fn header(&self) -> Option<wire::ResponseHeader> {
+        Some(self.gate.header(Revision(0)))
+    }
 }
 
-/// What the configuration says of a member, with what it has published since.
-fn member(info: &MemberInfo, published: Option<MemberAttributes>) -> wire::Member {
-    let (name, client_urls) = match published {
-        Some(attributes) => (attributes.name, attributes.client_urls),
-        None => (info.name.clone(), Vec::new()),
-    };
-    wire::Member {
-        id: info.id.0,
-        name,
-        peer_urls: info.peer_urls.clone(),
-        client_urls,
-        is_learner: false,
-    }
+fn peer_urls(texts: &[String]) -> Result<Vec<Url>, ApiError> {
+    let mut urls = texts
+        .iter()
+        .map(|text| Url::parse(text).map_err(|_| ApiError::BadPeerUrls))
+        .collect::<Result<Vec<_>, _>>()?;
+    urls.sort_by_key(Url::to_string);
+    if urls.is_empty() { Err(ApiError::BadPeerUrls) } else { Ok(urls) }
+}
+
+/// Seconds since 1970 are part of a new member's id. A clock before that is as good as any.
+fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[tonic::async_trait]
@@ -44,43 +50,83 @@ impl Cluster for ClusterService {
         request: Request<wire::MemberListRequest>,
     ) -> Result<Response<wire::MemberListResponse>, Status> {
         self.gate.admit(request.metadata())?;
-        let mut infos = self.gate.info().members.clone();
-        infos.sort_by_key(|info| info.id);
-        let ids: Vec<_> = infos.iter().map(|info| info.id).collect();
-        let read = move |machine: &KvMachine| -> Vec<Option<MemberAttributes>> {
-            ids.iter().map(|&id| machine.member(id).cloned()).collect()
-        };
-        let published = self.gate.read(!request.get_ref().linearizable, read).await?;
-        let members = infos.iter().zip(published).map(|(info, said)| member(info, said)).collect();
-        let header = Some(self.gate.header(Revision(0)));
+        let members = self.gate.read(!request.get_ref().linearizable, Members::of).await?;
+        let (header, members) = (self.header(), members.to_wire());
         Ok(Response::new(wire::MemberListResponse { header, members }))
     }
 
     async fn member_add(
         &self,
-        _request: Request<wire::MemberAddRequest>,
+        request: Request<wire::MemberAddRequest>,
     ) -> Result<Response<wire::MemberAddResponse>, Status> {
-        Err(not_built("MemberAdd"))
+        self.gate.admit(request.metadata())?;
+        let request = request.into_inner();
+        let urls = peer_urls(&request.peer_urls)?;
+        let limits = &self.gate.info().limits;
+        let (id, members) = self
+            .gate
+            .change_members(|members, active| {
+                members.add(&urls, request.is_learner, (active, now_unix_s()), limits)
+            })
+            .await?;
+        let member = members.member_to_wire(id);
+        let (header, members) = (self.header(), members.to_wire());
+        Ok(Response::new(wire::MemberAddResponse { header, member, members }))
     }
 
     async fn member_remove(
         &self,
-        _request: Request<wire::MemberRemoveRequest>,
+        request: Request<wire::MemberRemoveRequest>,
     ) -> Result<Response<wire::MemberRemoveResponse>, Status> {
-        Err(not_built("MemberRemove"))
+        self.gate.admit(request.metadata())?;
+        let id = NodeId(request.get_ref().id);
+        let info = self.gate.info();
+        let (_, members) = self
+            .gate
+            .change_members(|members, active| {
+                let at = (info.member_id, active);
+                members.remove(id, at, &info.limits).map(|change| (id, change))
+            })
+            .await?;
+        let (header, members) = (self.header(), members.to_wire());
+        Ok(Response::new(wire::MemberRemoveResponse { header, members }))
     }
 
     async fn member_update(
         &self,
-        _request: Request<wire::MemberUpdateRequest>,
+        request: Request<wire::MemberUpdateRequest>,
     ) -> Result<Response<wire::MemberUpdateResponse>, Status> {
-        Err(not_built("MemberUpdate"))
+        self.gate.admit(request.metadata())?;
+        let id = NodeId(request.get_ref().id);
+        let urls = peer_urls(&request.get_ref().peer_urls)?;
+        let changed = self
+            .gate
+            .change_members(|members, _| members.update(id, &urls).map(|change| (id, change)))
+            .await;
+        let members = match changed {
+            Ok((_, members)) => members,
+            // It has these URLs already, which etcd is content with.
+            Err(ApiError::Change(ChangeRefusal::Unchanged)) => {
+                self.gate.read(false, Members::of).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (header, members) = (self.header(), members.to_wire());
+        Ok(Response::new(wire::MemberUpdateResponse { header, members }))
     }
 
     async fn member_promote(
         &self,
-        _request: Request<wire::MemberPromoteRequest>,
+        request: Request<wire::MemberPromoteRequest>,
     ) -> Result<Response<wire::MemberPromoteResponse>, Status> {
-        Err(not_built("MemberPromote"))
+        self.gate.admit(request.metadata())?;
+        let id = NodeId(request.get_ref().id);
+        let limits = &self.gate.info().limits;
+        let (_, members) = self
+            .gate
+            .change_members(|members, _| members.promote(id, limits).map(|change| (id, change)))
+            .await?;
+        let (header, members) = (self.header(), members.to_wire());
+        Ok(Response::new(wire::MemberPromoteResponse { header, members }))
     }
 }

@@ -26,6 +26,16 @@ pub(crate) enum ApiError {
     NoLeader,
     /// The leader changed before anything was done.
     LeaderChanged,
+    /// No peer URLs, or such as cannot be used.
+    BadPeerUrls,
+    /// Another member has one of these peer URLs.
+    PeerUrlsExist,
+    /// The cluster has as many learners as it may: `--max-learners`.
+    TooManyLearners,
+    /// Too few of the voters that would be left, or would be there, have ever started.
+    NotEnoughStartedMembers,
+    /// Too few of the voters can be reached from here.
+    UnhealthyCluster,
     /// The members were not changed.
     Change(ChangeRefusal),
     /// Too much is waiting; nothing was done.
@@ -51,6 +61,17 @@ impl ApiError {
             }
             Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Self::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+            Self::BadPeerUrls => {
+                (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
+            }
+            Self::PeerUrlsExist => {
+                (Code::FailedPrecondition, "etcdserver: Peer URLs already exists")
+            }
+            Self::TooManyLearners => {
+                (Code::FailedPrecondition, "etcdserver: too many learner members in cluster")
+            }
+            Self::NotEnoughStartedMembers => change_code_and_text(ChangeRefusal::NoVoters),
+            Self::UnhealthyCluster => change_code_and_text(ChangeRefusal::Pending),
             Self::Change(refusal) => change_code_and_text(refusal),
             // etcd's own table says ResourceExhausted, but what it sends is Unknown; clients know
             // it by the text.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_kv::Revision;
-use quorate_raft::Status;
+use quorate_raft::{ChangeRefusal, ConfigurationChange, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use super::ClusterInfo;
 use super::error::ApiError;
+use super::members::{Active, Members};
 use crate::machine::{Applied, Command, KvMachine};
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::runtime::{Handle, Query};
@@ -94,6 +95,27 @@ impl Gate {
         }
     }
 
+    /// Changes the members as `plan` says, given who they are now and who of them can be reached; plans
+    /// anew where somebody else was faster. Answers what the plan named, and who the members are then.
+    pub(super) async fn change_members<T>(
+        &self,
+        plan: impl Fn(&Members, &Active) -> Result<(T, ConfigurationChange), ApiError>,
+    ) -> Result<(T, Members), ApiError> {
+        let mut patience = self.patience();
+        loop {
+            patience.note_status();
+            let members = self.read(false, Members::of).await?;
+            let mut active = self.handle.connected_peers();
+            active.push(self.info.member_id);
+            let (planned, change) = plan(&members, &active)?;
+            let error = match self.handle.change_members(change).await {
+                Ok(configuration) => return Ok((planned, members.with(configuration))),
+                Err(error) => ApiError::from(error),
+            };
+            patience.another_change(error).await?;
+        }
+    }
+
     /// Makes a read that may take long, in slices; else as [`Gate::read`]. `query` is asked for each
     /// attempt.
     pub(super) async fn query<Q: Query<KvMachine>>(
@@ -140,6 +162,8 @@ impl Gate {
 /// After which something that did not happen for want of a leader is tried again, where no change
 /// of status has said so before.
 const RETRY: Duration = Duration::from_millis(500);
+/// After which a change of the members is asked for again that came upon another one.
+const CHANGE_RETRY: Duration = Duration::from_millis(50);
 
 struct Patience {
     status: watch::Receiver<Status>,
@@ -150,6 +174,23 @@ impl Patience {
     /// Whatever happens to the member from here on is a reason to try again.
     fn note_status(&mut self) {
         self.status.borrow_and_update();
+    }
+
+    /// Waits a moment after an error that says that another change has to come first; else as
+    /// [`Patience::another_try`].
+    async fn another_change(&mut self, error: ApiError) -> Result<(), ApiError> {
+        use ChangeRefusal::{NotReady, Outdated, Pending};
+        match error {
+            ApiError::Change(NotReady | Pending | Outdated { .. }) => {
+                let wake = Instant::now() + CHANGE_RETRY;
+                if wake >= self.deadline {
+                    return Err(error);
+                }
+                tokio::time::sleep_until(wake).await;
+                Ok(())
+            }
+            _ => self.another_try(error).await,
+        }
     }
 
     /// Waits for a leader after an error that says that nothing was done for want of one; hands

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::ApiError;
 use super::gate::Gate;
+use super::members::Members;
 use super::not_built;
 use crate::machine::KvMachine;
 use crate::proto::etcdserverpb as wire;
@@ -46,8 +47,12 @@ impl Maintenance for MaintenanceService {
         &self,
         _request: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusResponse>, Status> {
-        let read = |machine: &KvMachine| (machine.kv().revision(), Arc::clone(machine.store()));
-        let (revision, store) = self.gate.read(true, read).await?;
+        let own = self.gate.info().member_id;
+        let read = move |machine: &KvMachine| {
+            let is_learner = Members::of(machine).is_learner(own);
+            (machine.kv().revision(), Arc::clone(machine.store()), is_learner)
+        };
+        let (revision, store, is_learner) = self.gate.read(true, read).await?;
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).max(DB_SIZE_BYTES_MIN);
         let db_size_in_use = bytes(store.record_bytes());
         // Should the system not say how long the file is, it is at least that.
@@ -72,7 +77,7 @@ impl Maintenance for MaintenanceService {
             raft_applied_index: status.applied.0,
             errors,
             db_size_in_use,
-            is_learner: false,
+            is_learner,
             storage_version: storage_version(&info.emulated_version),
             db_size_quota: info.limits.quota_bytes,
             downgrade_info: Some(wire::DowngradeInfo::default()),

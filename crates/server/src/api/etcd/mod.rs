@@ -10,6 +10,7 @@ mod gate;
 mod kv;
 mod lease;
 mod maintenance;
+mod members;
 mod publish;
 mod transport_errors;
 mod watch;
@@ -49,26 +50,12 @@ pub struct ClusterInfo {
     pub cluster_id: ClusterId,
     /// This member.
     pub member_id: NodeId,
-    /// The members that the cluster began with, in any order. What they publish of themselves later
-    /// replaces their names.
-    pub members: Vec<MemberInfo>,
     /// This member has lost its data once, and takes no part in elections.
     pub quarantined: bool,
     /// The version of etcd to report, [`EMULATED_VERSION`] by default.
     pub emulated_version: String,
     /// The limits.
     pub limits: ApiLimits,
-}
-
-/// A member as the configuration has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberInfo {
-    /// Its id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Where its peers find it.
-    pub peer_urls: Vec<String>,
 }
 
 /// What a client may ask for.
@@ -84,6 +71,11 @@ pub struct ApiLimits {
     pub range_slice_keys: usize,
     /// Milliseconds that a request may take altogether, waiting for a leader included.
     pub request_timeout_ms: u64,
+    /// Learners that there may be: `--max-learners`.
+    pub learners_max: usize,
+    /// Refuse changes of the members that would most likely cost the quorum:
+    /// `--strict-reconfig-check`.
+    pub strict_reconfiguration: bool,
     /// Bytes that the store may have by `--quota-backend-bytes`; reported, not yet enforced.
     pub quota_bytes: i64,
 }
@@ -97,6 +89,8 @@ impl Default for ApiLimits {
             kv: KvLimits::default(),
             range_slice_keys: 1000,
             request_timeout_ms: Self::request_timeout_ms_for(ELECTION_TIMEOUT_MS),
+            learners_max: 1,
+            strict_reconfiguration: true,
             quota_bytes: 2 << 30,
         }
     }

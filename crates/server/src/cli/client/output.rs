@@ -1,5 +1,7 @@
 //! How answers are printed: for people, or as one JSON object for scripts.
 
+mod members;
+
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
@@ -128,10 +130,15 @@ fn statuses_text(statuses: &Statuses) -> Vec<u8> {
             }
         });
     }
+    table(&rows)
+}
+
+/// Rows with their columns below one another.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<u8> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..HEADS.len()).filter_map(width).collect();
+    let widths: Vec<usize> = (0..COLUMNS).filter_map(width).collect();
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');

@@ -9,6 +9,7 @@ use quorate_raft::{Entry, EntryId, GroupId, Message, Payload, Term};
 use std::sync::Condvar;
 
 use super::*;
+use crate::identity::Incarnation;
 use crate::transport::{Admission, OutgoingSnapshot, SnapshotOffer};
 
 /// Remembers every command, here and on what takes a disk's place.
@@ -286,6 +287,7 @@ fn start_one(id: u64, members: u64, wires: &Wires, config: RuntimeConfig) -> Mem
     let parts = Parts {
         replica: ReplicaConfig { flush: Some(FLUSH), ..ReplicaConfig::new(raft, id) },
         recovered: Recovered { snapshot, ..Recovered::default() },
+        incarnation: Incarnation::default(),
         machine,
         writer: CompactingLog(log.clone(), Arc::clone(&compacted)),
         reader: log,

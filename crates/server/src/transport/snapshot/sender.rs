@@ -29,7 +29,6 @@ const ADVANCED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Sends snapshots to the peers, to each one at a time.
 pub(in crate::transport) struct SnapshotSender {
-    dialers: BTreeMap<NodeId, Dialer>,
     inbox: Arc<dyn Inbox>,
     runtime: Handle,
     under_way: Arc<UnderWay>,
@@ -50,29 +49,20 @@ impl UnderWay {
 
 impl SnapshotSender {
     /// Must be called within a tokio runtime, whose end is also that of all sending.
-    pub(in crate::transport) fn new(
-        dialers: BTreeMap<NodeId, Dialer>,
-        inbox: Arc<dyn Inbox>,
-    ) -> Self {
-        Self { dialers, inbox, runtime: Handle::current(), under_way: Arc::default() }
+    pub(in crate::transport) fn new(inbox: Arc<dyn Inbox>) -> Self {
+        Self { inbox, runtime: Handle::current(), under_way: Arc::default() }
     }
 
     /// Begins to send; how it ends is told to the inbox. Where one is under way to this peer, that
-    /// one goes on. Answers whether there is such a peer.
-    pub(in crate::transport) fn send(
-        &self,
-        to: NodeId,
-        snapshot: Box<dyn OutgoingSnapshot>,
-    ) -> bool {
-        let Some(dialer) = self.dialers.get(&to) else {
-            return false;
-        };
+    /// one goes on.
+    pub(in crate::transport) fn send(&self, dialer: Dialer, snapshot: Box<dyn OutgoingSnapshot>) {
+        let to = dialer.peer;
         // Held until the task is entered, which it waits for when it is at its end.
         let mut under_way = self.under_way.lock();
         if under_way.contains_key(&to) {
-            return true;
+            return;
         }
-        let sending = Sending::new(dialer.clone(), Arc::clone(&self.inbox));
+        let sending = Sending::new(dialer, Arc::clone(&self.inbox));
         let transfer = sending.transfer;
         let (inbox, done) = (Arc::clone(&self.inbox), Arc::clone(&self.under_way));
         let task = self.runtime.spawn(async move {
@@ -86,7 +76,6 @@ impl SnapshotSender {
             }
         });
         under_way.insert(to, (transfer, task.abort_handle()));
-        true
     }
 
     /// Gives up whatever is under way, and tells nobody.

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use super::super::super::handshake::{
     ANSWER_BYTES, HELLO_BYTES, Hello, Purpose, Refusal, VERSION, decode_answer, encode_answer,
 };
-use super::super::super::{Inbox, PeerAddress, PeerIdentity, PeerTransport, TransportConfig};
+use super::super::super::tests::members_at;
+use super::super::super::{Inbox, PeerIdentity, PeerTransport, TransportConfig};
 use super::super::wire::{FrameStream, Part, Reply, WireError, send_part, send_reply};
 use super::super::*;
 use crate::identity::Incarnation;
@@ -219,10 +220,9 @@ pub(super) fn member(
         broken: AtomicBool::new(false),
     });
     let inbox: Arc<dyn Inbox> = upper.clone();
-    let address = |port| PeerAddress { host: "127.0.0.1".to_owned(), port };
-    let peers = peers.iter().map(|&(peer, port)| (peer, address(port))).collect();
     let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
-    let transport = PeerTransport::start(config, identity, peers, vec![listener], &inbox);
+    let transport =
+        PeerTransport::start(config, identity, &members_at(id, peers), vec![listener], &inbox);
     TestMember { port, events, upper, transport }
 }
 

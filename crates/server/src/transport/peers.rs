@@ -1,0 +1,130 @@
+//! The connections that a member opens to the members of the configuration in force. Who leaves is
+//! sent to for a while yet: somebody has to tell it that it has left.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_raft::{Configuration, Envelope, NodeId};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::dial::Dialer;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::queue::SendQueue;
+use super::{Inbox, PeerIdentity, TransportConfig};
+use crate::description::Description;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Peers {
+    config: TransportConfig,
+    identity: PeerIdentity,
+    inbox: Arc<dyn Inbox>,
+    inbound: Arc<Inbound>,
+    runtime: Handle,
+    peers: Arc<Mutex<BTreeMap<NodeId, Peer>>>,
+}
+
+struct Peer {
+    dialer: Dialer,
+    queue: Arc<SendQueue>,
+    task: AbortHandle,
+    /// Ends the connection once it has lasted long enough.
+    leaving: Option<AbortHandle>,
+}
+
+impl Peers {
+    /// Nobody yet. Must be called within a tokio runtime, whose end is also that of all connections.
+    pub(super) fn new(
+        config: TransportConfig,
+        identity: PeerIdentity,
+        inbox: Arc<dyn Inbox>,
+        inbound: Arc<Inbound>,
+    ) -> Self {
+        let runtime = Handle::current();
+        Self { config, identity, inbox, inbound, runtime, peers: Arc::default() }
+    }
+
+    /// From now on these are the members.
+    pub(super) fn configure(&self, configuration: &Configuration) {
+        let mut peers = self.lock();
+        for (&id, member) in &configuration.members {
+            let addresses = Description::of(member).peer_urls;
+            if id == self.identity.member || addresses.is_empty() {
+                continue;
+            }
+            if let Some(peer) = peers.get_mut(&id) {
+                if let Some(leaving) = peer.leaving.take() {
+                    leaving.abort();
+                }
+                if peer.dialer.addresses == addresses {
+                    continue;
+                }
+            }
+            let (config, identity) = (self.config.clone(), self.identity);
+            let peer = self.connect(Dialer { config, identity, peer: id, addresses });
+            if let Some(before) = peers.insert(id, peer) {
+                before.task.abort();
+                self.inbox.unreachable(id);
+            }
+        }
+        for (&id, peer) in peers.iter_mut() {
+            if !configuration.members.contains_key(&id) && peer.leaving.is_none() {
+                peer.leaving = Some(self.let_go_later(id));
+            }
+        }
+    }
+
+    fn connect(&self, dialer: Dialer) -> Peer {
+        let queue = Arc::new(SendQueue::new(&self.config));
+        let inbox = Arc::clone(&self.inbox);
+        let outbound = Outbound::new(dialer.clone(), Arc::clone(&queue), inbox);
+        let task = self.runtime.spawn(outbound.run()).abort_handle();
+        Peer { dialer, queue, task, leaving: None }
+    }
+
+    fn let_go_later(&self, id: NodeId) -> AbortHandle {
+        let peers = self.clone();
+        let wait = Duration::from_millis(self.config.leaving_ms_max);
+        let task = self.runtime.spawn(async move {
+            tokio::time::sleep(wait).await;
+            if let Some(peer) = peers.lock().remove(&id) {
+                peer.task.abort();
+            }
+            peers.inbound.close(id);
+        });
+        task.abort_handle()
+    }
+
+    /// Puts the messages on their way. Whoever is not a peer cannot be reached.
+    pub(super) fn send(&self, messages: Vec<Envelope>) {
+        let mut by_peer: BTreeMap<NodeId, Vec<Envelope>> = BTreeMap::new();
+        for message in messages {
+            by_peer.entry(message.to).or_default().push(message);
+        }
+        let peers = self.lock();
+        for (id, messages) in by_peer {
+            if let Some(peer) = peers.get(&id) {
+                peer.queue.push(messages);
+            }
+        }
+    }
+
+    /// How to reach this peer.
+    pub(super) fn dialer(&self, id: NodeId) -> Option<Dialer> {
+        self.lock().get(&id).map(|peer| peer.dialer.clone())
+    }
+
+    /// The peers to which there is a connection.
+    pub(super) fn connected(&self) -> Vec<NodeId> {
+        let peers = self.lock();
+        let connected = peers.iter().filter(|(_, peer)| peer.queue.is_connected());
+        connected.map(|(&id, _)| id).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,311 @@
+//! Members that come and go, as real processes: what is promised holds throughout, and whoever is no
+//! member any more is told so and does no harm.
+
+use std::fs;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use crate::cluster::Cluster;
+use crate::cluster::proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest,
+};
+use crate::load::{Record, load, longest_silence, verify};
+use crate::process::{run, until};
+
+/// Elections within a quarter of a second.
+const QUICK: &[&str] = &["--heartbeat-interval=20", "--election-timeout=200"];
+
+async fn members(cluster: &Cluster, at: usize) -> Vec<Member> {
+    let request = MemberListRequest { linearizable: true };
+    let answer = cluster.cluster(at).member_list(request).await.expect("it serves");
+    answer.into_inner().members
+}
+
+/// Adds a member that is prepared, and answers its number.
+async fn add(cluster: &Cluster, at: usize, index: usize, is_learner: bool) -> Result<u64, Status> {
+    let request = MemberAddRequest { peer_urls: vec![cluster.peer_url(index)], is_learner };
+    let answer = cluster.cluster(at).member_add(request).await?.into_inner();
+    Ok(answer.member.expect("who was added").id)
+}
+
+async fn remove(cluster: &Cluster, at: usize, id: u64) -> Result<Vec<Member>, Status> {
+    let removed = cluster.cluster(at).member_remove(MemberRemoveRequest { id }).await?;
+    Ok(removed.into_inner().members)
+}
+
+/// Promotes a learner as soon as it has caught up.
+async fn promote(cluster: &Cluster, at: usize, id: u64) {
+    until("the learner to have caught up", async || {
+        match cluster.cluster(at).member_promote(MemberPromoteRequest { id }).await {
+            Ok(_) => true,
+            Err(status) => {
+                assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+                assert!(status.message().contains("in sync with leader"), "{status}");
+                false
+            }
+        }
+    })
+    .await;
+}
+
+/// Waits until the configuration knows which life of its disk each member is in.
+async fn wait_until_recorded(cluster: &Cluster) {
+    let recorded = |index| cluster.log(index).contains("\"recorded\":3");
+    until("every incarnation to be recorded", async || (0..cluster.count()).all(recorded)).await;
+}
+
+fn assert_no_panic(cluster: &Cluster) {
+    for index in 0..cluster.count() {
+        let log = cluster.log(index);
+        assert!(!log.contains("panicked"), "m{index}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_learner_joins_is_promoted_and_takes_the_place_of_another() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    for number in 0..50 {
+        cluster.put(number % 3, &format!("key{number:02}"), "value").await;
+    }
+    let joining = cluster.prepare_another();
+    let id = add(&cluster, 0, joining, true).await.expect("a learner");
+    let listed = members(&cluster, 1).await;
+    let added = listed.iter().find(|member| member.id == id).expect("listed");
+    assert!(added.is_learner && added.name.is_empty() && added.client_urls.is_empty());
+    assert_eq!(added.peer_urls, [cluster.peer_url(joining)]);
+
+    cluster.start_member(joining);
+    cluster.wait_until_it_serves(joining).await;
+    assert_eq!(cluster.id(joining).await, id);
+    assert!(cluster.status(joining).await.expect("it is up").is_learner);
+    promote(&cluster, 1, id).await;
+    cluster.wait_until_caught_up(joining).await;
+    assert_eq!(cluster.everything(joining, "key").await.len(), 50);
+    let all = members(&cluster, joining).await;
+    assert!(all.iter().all(|member| !member.is_learner && !member.name.is_empty()), "{all:?}");
+
+    // The leader goes; it says so and ends by itself, and the others elect another.
+    let leader = cluster.leader().await;
+    let (gone, staying) = (cluster.id(leader).await, (leader + 1) % 4);
+    let left = remove(&cluster, leader, gone).await.expect("it is up to others then");
+    assert_eq!(left.len(), 3);
+    assert_eq!(cluster.ended(leader).await, Some(0));
+    assert!(cluster.log(leader).contains("it was removed from its cluster"));
+    cluster.put(staying, "after", "value").await;
+    assert!(members(&cluster, staying).await.iter().all(|member| member.id != gone));
+
+    // Started again, it is refused, is told why, and has done nobody any harm.
+    let before = cluster.leader().await;
+    cluster.start_member(leader);
+    assert_eq!(cluster.ended(leader).await, Some(1));
+    assert!(cluster.log(leader).contains("do not count it among them"), "{}", cluster.log(leader));
+    assert_eq!(cluster.leader().await, before);
+
+    // The new one is a member like any other: it comes back, and remembers who it is.
+    cluster.kill(joining);
+    cluster.start_member(joining);
+    cluster.wait_until_it_serves(joining).await;
+    assert_eq!(cluster.id(joining).await, id);
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn one_becomes_three_by_voters_alone() {
+    let mut cluster = Cluster::start_with(1, QUICK).await;
+    cluster.put(0, "key", "value").await;
+    for _ in 0..2 {
+        let joining = cluster.prepare_another();
+        until("the others to be connected", async || {
+            add(&cluster, 0, joining, false).await.is_ok()
+        })
+        .await;
+        // It is no burden before it is there.
+        cluster.put(0, "key", "value").await;
+        cluster.start_member(joining);
+        cluster.wait_until_it_serves(joining).await;
+        cluster.put(joining, "by", &joining.to_string()).await;
+    }
+    assert_eq!(members(&cluster, 2).await.len(), 3);
+    // Any of them can go once all have their votes.
+    until("all to be voters", async || {
+        (0..3).all(|index| cluster.log(index).contains("\"voters\":3"))
+    })
+    .await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    cluster.put((leader + 1) % 3, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn one_that_was_removed_while_it_was_away_is_told_when_it_comes_back() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let away = (cluster.leader().await + 1) % 3;
+    let id = cluster.id(away).await;
+    let at = (away + 1) % 3;
+    cluster.kill(away);
+    cluster.put(at, "meanwhile", "value").await;
+    remove(&cluster, at, id).await.expect("it is down");
+    cluster.start_member(away);
+    assert_eq!(cluster.ended(away).await, Some(1));
+    let log = cluster.log(away);
+    assert!(log.contains("was removed from its cluster while it was away"), "{log}");
+    cluster.put(at, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
+/// It may have voted, and has forgotten. Nobody that runs has ever heard it, but the log has.
+#[tokio::test]
+async fn a_member_that_lost_its_data_is_known_by_the_log_where_nobody_remembers_it() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    cluster.put(0, "kept", "value").await;
+    wait_until_recorded(&cluster).await;
+    for index in 0..3 {
+        cluster.kill(index);
+    }
+    let wiped = 1;
+    fs::remove_dir_all(cluster.data_directory(wiped)).expect("removed");
+    for index in 0..3 {
+        cluster.start_member(index);
+    }
+    until("the wiped member to be told", async || {
+        cluster.log(wiped).contains("one that lost its data")
+    })
+    .await;
+    cluster.put(0, "after", "value").await;
+    assert_eq!(cluster.get(2, "kept").await.expect("served"), Some(b"value".to_vec()));
+    // Replaced, it is a member again.
+    cluster.kill(wiped);
+    fs::remove_dir_all(cluster.data_directory(wiped)).expect("removed");
+    let old = members(&cluster, 0).await;
+    let old = old.iter().find(|member| member.name == "m1").expect("listed").id;
+    remove(&cluster, 0, old).await.expect("it is down");
+    let new = add(&cluster, 0, wiped, false).await.expect("two of two are up");
+    assert_ne!(new, old);
+    cluster.start_member_with(wiped, &["--initial-cluster-state=existing".to_owned()]);
+    cluster.wait_until_it_serves(wiped).await;
+    cluster.put(wiped, "again", "value").await;
+    assert_eq!(cluster.id(wiped).await, new);
+    assert!(!cluster.log(wiped).contains("takes no part in elections"));
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn a_member_moves_to_another_port() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let moving = (cluster.leader().await + 1) % 3;
+    let id = cluster.id(moving).await;
+    assert_eq!(cluster.stop(moving).await, Some(0));
+    cluster.move_peer_port(moving);
+    let peer_urls = vec![cluster.peer_url(moving)];
+    let request = MemberUpdateRequest { id, peer_urls: peer_urls.clone() };
+    let at = (moving + 1) % 3;
+    let updated = cluster.cluster(at).member_update(request).await.expect("a free address");
+    let listed = updated.into_inner().members;
+    assert_eq!(listed.iter().find(|member| member.id == id).expect("listed").peer_urls, peer_urls);
+    cluster.start_member_with(moving, &["--initial-cluster-state=existing".to_owned()]);
+    cluster.wait_until_it_serves(moving).await;
+    assert_eq!(cluster.id(moving).await, id);
+    cluster.put(moving, "moved", "value").await;
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_in_etcds_words() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let joining = cluster.prepare_another();
+    let own = cluster.id(0).await;
+    let said = |status: Status| (status.code(), status.message().to_owned());
+    let refusal = |code, text: &str| (code, format!("etcdserver: {text}"));
+
+    let mut client = cluster.cluster(0);
+    for peer_urls in [vec![], vec!["h:1".to_owned()], vec!["ftp://h:1".to_owned()]] {
+        let request = MemberAddRequest { peer_urls, is_learner: false };
+        let error = client.member_add(request).await.expect_err("bad URLs");
+        assert_eq!(said(error), refusal(Code::InvalidArgument, "given member URLs are invalid"));
+    }
+    let error = add(&cluster, 0, 1, true).await.expect_err("its URL is taken");
+    assert_eq!(said(error), refusal(Code::FailedPrecondition, "Peer URLs already exists"));
+    let not_found = refusal(Code::NotFound, "member not found");
+    let error = remove(&cluster, 0, 99).await.expect_err("there is none");
+    assert_eq!(said(error), not_found);
+    let request = MemberPromoteRequest { id: 99 };
+    assert_eq!(said(client.member_promote(request).await.expect_err("none")), not_found);
+    let request = MemberUpdateRequest { id: 99, peer_urls: vec!["http://h:1".to_owned()] };
+    assert_eq!(said(client.member_update(request).await.expect_err("none")), not_found);
+    let error = client.member_promote(MemberPromoteRequest { id: own }).await.expect_err("a voter");
+    let text = "can only promote a learner member";
+    assert_eq!(said(error), refusal(Code::FailedPrecondition, text));
+
+    let learner = add(&cluster, 1, joining, true).await.expect("a learner");
+    let another = cluster.prepare_another();
+    let error = add(&cluster, 1, another, true).await.expect_err("one is enough");
+    let text = "too many learner members in cluster";
+    assert_eq!(said(error), refusal(Code::FailedPrecondition, text));
+    let error = client.member_promote(MemberPromoteRequest { id: learner }).await;
+    let text = "can only promote a learner member which is in sync with leader";
+    assert_eq!(
+        said(error.expect_err("it was never started")),
+        refusal(Code::FailedPrecondition, text)
+    );
+    remove(&cluster, 2, learner).await.expect("it counts in nothing");
+
+    // With one of three down, one more voter would leave two of four.
+    cluster.kill(2);
+    let unhealthy = refusal(Code::Unavailable, "unhealthy cluster");
+    until("the loss to be noticed", async || {
+        let added = add(&cluster, 0, joining, false).await;
+        added.is_err_and(|error| said(error) == unhealthy)
+    })
+    .await;
+    let error = remove(&cluster, 0, cluster.id(1).await).await.expect_err("it is needed");
+    assert_eq!(said(error), unhealthy);
+    assert_no_panic(&cluster);
+}
+
+/// One that joins must have been added, under the URL that it has.
+#[tokio::test]
+async fn one_that_nobody_has_added_cannot_join() {
+    let mut cluster = Cluster::start_with(1, QUICK).await;
+    let joining = cluster.prepare_another();
+    let ended = run(cluster.command(joining));
+    // Half a minute is more patience than a test has; being there and not being let in is enough.
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(2), ended).await;
+    assert!(waited.is_err(), "it asks on");
+    assert!(!cluster.data_directory(joining).exists());
+    cluster.put(0, "key", "value").await;
+}
+
+/// All three are replaced, one after the other, under 500 puts a second.
+#[tokio::test]
+#[ignore = "takes half a minute: cargo xtask replace-members"]
+async fn all_members_are_replaced_under_load() {
+    let mut cluster = Cluster::start(3).await;
+    println!("logs in {}", cluster.directory().display());
+    let joining: Vec<_> = (0..3).map(|_| cluster.prepare_another()).collect();
+    let record = Arc::new(Record::default());
+    let clients = (0..cluster.count()).map(|index| cluster.kv(index)).collect();
+    let load = tokio::spawn(load(clients, Arc::clone(&record)));
+    record.wait_for_success_after(Instant::now()).await;
+    let began = Instant::now();
+    for (old, &new) in joining.iter().enumerate() {
+        let id = add(&cluster, old, new, true).await.expect("a learner");
+        cluster.start_member(new);
+        promote(&cluster, old, id).await;
+        let gone = cluster.id(old).await;
+        let leads = cluster.leader().await == old;
+        until("the quorum to be up", async || remove(&cluster, new, gone).await.is_ok()).await;
+        assert_eq!(cluster.ended(old).await, Some(0));
+        println!("m{old} replaced by m{new}; it led: {leads}");
+        record.wait_for_success_after(Instant::now()).await;
+    }
+    let silence = longest_silence(&record, began);
+    record.stop();
+    let sent = load.await.expect("the load does not panic");
+    verify(&cluster, &joining, &record).await;
+    println!("{sent} puts sent; longest time without a successful write: {silence:?}");
+    assert_no_panic(&cluster);
+}
