@@ -17,6 +17,7 @@ use crate::types::NodeId;
 pub struct Configuration {
     /// Counts the changes since the group's first configuration, which has 0: the same on every
     /// member, whatever has been compacted, so that a change can name what it is meant to change.
+    /// The upper half counts something else: [`recoveries`](Self::recoveries).
     pub version: u64,
     /// Those whose votes and acknowledgements count; in a joint configuration, the new set.
     pub voters: BTreeSet<NodeId>,

@@ -125,6 +125,12 @@
 //! of members should never be used again: a new member under an old number is only safe once the
 //! removal of the old one is committed.
 //!
+//! # RECOVERY BY FORCE
+//!
+//! A group whose majority is lost for good never decides anything again, which is right. An operator
+//! who knows that it will not come back can make one member the only one
+//! ([`Recovered::force_sole_voter`]), and add others to it; what that costs is told in `forced`.
+//!
 //! # POLICIES
 //!
 //! What a deployment may want otherwise is a field of [`Config`]. [`Config::plain`] is the Raft of
@@ -204,6 +210,7 @@ mod durability;
 mod election;
 mod fault;
 mod follower;
+mod forced;
 mod leader;
 mod loads;
 mod log;

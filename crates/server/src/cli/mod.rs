@@ -3,6 +3,7 @@
 mod client;
 mod dev;
 mod raft_node;
+mod recover;
 mod server;
 
 use std::fmt::Display;
@@ -39,6 +40,10 @@ enum Command {
     /// The client's commands find it without being told. Of several that run at the same time they
     /// find the one that was started first; name another with --endpoints, as it says once it is up.
     Dev(dev::DevArguments),
+    /// Make a member the only one of its cluster, after most of the others have lost their disks.
+    ///
+    /// Says what it would do, and changes nothing without --force.
+    Recover(recover::RecoverArguments),
     /// Run one node of the RaftNode API.
     RaftNode(raft_node::RaftNodeArguments),
     /// Run one member of a cluster; takes etcd's flags and environment variables.
@@ -69,6 +74,7 @@ pub fn run() -> ExitCode {
     let status = match arguments.command {
         Command::Client(command) => client::run(command, arguments.client),
         Command::Dev(arguments) => dev::run(arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
         Command::RaftNode(arguments) => raft_node::run(arguments),
         Command::Server { flags } => server::run(flags),
     };

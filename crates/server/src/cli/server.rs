@@ -42,7 +42,7 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
             complain("server", format_args!("stopped: {reason}"));
             EXIT_DONE
         }
-        Ok(reason @ StopReason::Disowned) => {
+        Ok(reason @ (StopReason::Disowned | StopReason::Fenced)) => {
             complain("server", format_args!("stopped: {reason}"));
             EXIT_REFUSED
         }

@@ -27,7 +27,7 @@ use crate::identity::Incarnation;
 use crate::machine::{KvMachine, MachineConfig};
 use crate::runtime::MachineError;
 
-const LOG_DIRECTORY: &str = "log";
+pub(super) const LOG_DIRECTORY: &str = "log";
 const STORE_DIRECTORY: &str = "store";
 /// Where etcd keeps its data below the directory that both call `--data-dir`.
 const ETCD_DIRECTORIES: [&str; 2] = ["member/wal", "member/snap"];
@@ -174,17 +174,10 @@ impl DataDirectory {
         Self::open_or_create(&config.data_directory, identity, first)
     }
 
-    /// In force as far as the log says, committed or not; empty in that of a member that has joined
-    /// and has heard nothing yet.
-    pub fn configuration(&self) -> &Configuration {
-        let latest = self.recovered.configurations.last();
-        latest.map_or(&self.recovered.snapshot.configuration, |(_, configuration)| configuration)
-    }
-
     /// The directory's member must be the one that the flags describe, by its address or its name.
     fn check_owner(&self, config: &ServerConfig) -> Result<(), DataDirectoryError> {
         let wal::Identity { member, .. } = self.log.identity();
-        let Some(known) = self.configuration().members.get(&NodeId(member)) else {
+        let Some(known) = self.recovered.configuration().members.get(&NodeId(member)) else {
             return Ok(());
         };
         let description = Description::of(known);

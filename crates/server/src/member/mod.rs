@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod data_directory;
 mod joining;
+mod recovery;
 mod remedy;
 mod signals;
 
@@ -24,6 +25,7 @@ use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
 use joining::join;
 pub use joining::{JoinError, Joined};
+pub use recovery::{Recovery, RecoveryError};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
@@ -116,7 +118,7 @@ async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuratio
         return Ok((DataDirectory::join(config, &joined)?, joined.configuration));
     }
     let data = DataDirectory::open(config)?;
-    let mut known = data.configuration().clone();
+    let mut known = data.recovered.configuration().clone();
     if known.members.is_empty() {
         known = join(config).await?.configuration;
     }

@@ -267,6 +267,11 @@ impl<M: HostedMachine> Handle<M> {
         self.shared.inputs.push(Input::Disowned { peer, disowned });
     }
 
+    /// Stops the member: its cluster was recovered by force without it.
+    pub fn stop_as_fenced(&self) {
+        self.shared.stop(StopReason::Fenced);
+    }
+
     /// Tells the member that a snapshot to this peer gets on.
     pub fn peer_snapshot_advanced(&self, to: NodeId) {
         self.tell(Event::SnapshotAdvanced(to));

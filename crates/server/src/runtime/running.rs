@@ -79,6 +79,12 @@ pub enum StopReason {
          away; to join again, it needs `member add` and an empty data directory"
     )]
     Disowned,
+    /// The cluster goes on without it.
+    #[error(
+        "its cluster was recovered by force without this member, whose data are no part of it any \
+         more; to join again, it needs `member add` and an empty data directory"
+    )]
+    Fenced,
     /// A thread panicked; its own message is on standard error.
     #[error("the {thread} thread met a defect of this program and ended")]
     Panicked {

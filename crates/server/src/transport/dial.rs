@@ -1,5 +1,7 @@
 //! Opening a connection to a peer: connect, say who we are and what for, hear whether we may speak.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use quorate_raft::NodeId;
@@ -22,6 +24,8 @@ pub(super) struct Dialer {
     pub(super) peer: NodeId,
     /// Tried one after the other; at least one.
     pub(super) addresses: Vec<Url>,
+    /// How often this member knows its cluster to have been recovered by force.
+    pub(super) recoveries: Arc<AtomicU64>,
 }
 
 /// Why there is no connection.

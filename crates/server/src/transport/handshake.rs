@@ -84,6 +84,15 @@ pub(super) enum Refusal {
          added yet"
     )]
     UnknownSender,
+    /// The receiver's cluster was recovered by force, and the sender is not part of it.
+    #[error(
+        "its cluster was recovered by force (time {theirs}) without this member, or has removed it \
+         since"
+    )]
+    Recovered {
+        /// How often.
+        theirs: u64,
+    },
     /// The sender speaks a later protocol.
     #[error("it speaks peer protocol {theirs} at most, and we speak {VERSION}: upgrade it first")]
     NewerVersion {
@@ -183,6 +192,7 @@ pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] 
         Err(Refusal::OtherIncarnation { theirs }) => (5, theirs),
         Err(Refusal::OlderVersion { theirs }) => (6, theirs),
         Err(Refusal::TooManyReborn) => (7, 0),
+        Err(Refusal::Recovered { theirs }) => (8, theirs),
     };
     let mut bytes = [0; ANSWER_BYTES];
     let mut to = &mut bytes[..];
@@ -212,6 +222,7 @@ pub(super) fn decode_answer(
         5 => Refusal::OtherIncarnation { theirs },
         6 => Refusal::OlderVersion { theirs },
         7 => Refusal::TooManyReborn,
+        8 => Refusal::Recovered { theirs },
         unknown => return Err(HandshakeError::UnknownVerdict(unknown)),
     }))
 }
@@ -274,6 +285,7 @@ mod tests {
             Err(Refusal::OtherIncarnation { theirs: 5 }),
             Err(Refusal::OlderVersion { theirs: 6 }),
             Err(Refusal::TooManyReborn),
+            Err(Refusal::Recovered { theirs: 8 }),
         ];
         for verdict in verdicts {
             assert_eq!(decode_answer(&encode_answer(verdict)), Ok(verdict));

@@ -244,7 +244,10 @@ impl Inbound {
     fn judge_incarnation(&self, sender: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
         let mut senders = self.lock();
         if !senders.configuration.members.contains_key(&sender) {
-            return Err(Refusal::UnknownSender);
+            return Err(match senders.configuration.recoveries() {
+                0 => Refusal::UnknownSender,
+                theirs => Refusal::Recovered { theirs },
+            });
         }
         let news = senders.heard.get(&sender) != Some(&incarnation);
         match senders.expected(sender) {

@@ -95,6 +95,9 @@ pub trait Inbox: Send + Sync + 'static {
     /// cluster; or it did so before, and has let it in.
     fn disowned(&self, _peer: NodeId, _disowned: bool) {}
 
+    /// The cluster was recovered by force, and this member belongs to what was before.
+    fn fenced(&self) {}
+
     /// Sending a snapshot to this peer gets on.
     fn snapshot_advanced(&self, to: NodeId);
 
@@ -124,6 +127,10 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn disowned(&self, peer: NodeId, disowned: bool) {
         self.peer_disowned(peer, disowned);
+    }
+
+    fn fenced(&self) {
+        self.stop_as_fenced();
     }
 
     fn snapshot_advanced(&self, to: NodeId) {

@@ -2,6 +2,7 @@
 //! at once, so that a batch of messages costs one system call.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -64,9 +65,7 @@ impl Outbound {
                     self.report(&error);
                 }
                 Err(error) => {
-                    if matches!(error, DialError::Refused(Refusal::UnknownSender)) {
-                        self.inbox.disowned(self.dialer.peer, true);
-                    }
+                    self.note_refusal(&error);
                     self.report(&error.into());
                 }
             }
@@ -74,6 +73,21 @@ impl Outbound {
             let jitter_ms = random_u64() % (pause_ms / 2 + 1);
             tokio::time::sleep(Duration::from_millis(pause_ms + jitter_ms)).await;
             pause_ms = (pause_ms * 2).min(self.dialer.config.reconnect_ms_max);
+        }
+    }
+
+    /// Some refusals are news of what this member is to its cluster.
+    fn note_refusal(&self, error: &DialError) {
+        let peer = self.dialer.peer;
+        match error {
+            DialError::Refused(Refusal::UnknownSender) => self.inbox.disowned(peer, true),
+            DialError::Refused(Refusal::Recovered { theirs }) => {
+                self.inbox.disowned(peer, true);
+                if *theirs > self.dialer.recoveries.load(Ordering::Relaxed) {
+                    self.inbox.fenced();
+                }
+            }
+            _ => {}
         }
     }
 

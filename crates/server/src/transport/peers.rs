@@ -2,6 +2,7 @@
 //! sent to for a while yet: somebody has to tell it that it has left.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) struct Peers {
     inbox: Arc<dyn Inbox>,
     inbound: Arc<Inbound>,
     runtime: Handle,
+    recoveries: Arc<AtomicU64>,
     peers: Arc<Mutex<BTreeMap<NodeId, Peer>>>,
 }
 
@@ -44,11 +46,13 @@ impl Peers {
         inbound: Arc<Inbound>,
     ) -> Self {
         let runtime = Handle::current();
-        Self { config, identity, inbox, inbound, runtime, peers: Arc::default() }
+        let (recoveries, peers) = (Arc::default(), Arc::default());
+        Self { config, identity, inbox, inbound, runtime, recoveries, peers }
     }
 
     /// From now on these are the members.
     pub(super) fn configure(&self, configuration: &Configuration) {
+        self.recoveries.store(configuration.recoveries(), Ordering::Relaxed);
         let mut peers = self.lock();
         for (&id, member) in &configuration.members {
             let addresses = Description::of(member).peer_urls;
@@ -64,7 +68,9 @@ impl Peers {
                 }
             }
             let (config, identity) = (self.config.clone(), self.identity);
-            let peer = self.connect(Dialer { config, identity, peer: id, addresses });
+            let recoveries = Arc::clone(&self.recoveries);
+            let dialer = Dialer { config, identity, peer: id, addresses, recoveries };
+            let peer = self.connect(dialer);
             if let Some(before) = peers.insert(id, peer) {
                 before.task.abort();
                 self.inbox.unreachable(id);

@@ -2,6 +2,7 @@
 //! learns its own number from it, and one that lost its data learns that it had some. Whoever can
 //! reach the peer port may ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -79,7 +80,8 @@ pub async fn ask_roster(config: &TransportConfig, address: &Url) -> Result<Roste
     let nobody = NodeId(0);
     let identity = PeerIdentity { cluster: 0, member: nobody, incarnation: Incarnation::default() };
     let addresses = vec![address.clone()];
-    let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses };
+    let recoveries = Arc::default();
+    let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses, recoveries };
     let mut stream = dialer.dial(Purpose::Roster).await?;
     let deadline = Duration::from_millis(config.handshake_timeout_ms);
     let answer = async {
