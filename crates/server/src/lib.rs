@@ -19,8 +19,8 @@
 //!
 //! # Caveats
 //!
-//! - No TLS, no HTTP API, no membership changes yet: each is refused by name where it is asked for.
-//! - A member that lost its data comes back without a vote, for good.
+//! - No TLS, no HTTP API yet: each is refused by name where it is asked for.
+//! - A member that lost its data comes back without a vote, until it is replaced.
 
 pub mod api;
 pub mod cli;
