@@ -14,6 +14,7 @@ use crate::types::NodeId;
 ///   a learner count as well: one that is being demoted, in the outgoing half.
 /// - every voter and learner has its line in `members`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
     /// Counts the changes since the group's first configuration, which has 0: the same on every
     /// member, whatever has been compacted, so that a change can name what it is meant to change.
@@ -31,6 +32,7 @@ pub struct Configuration {
 
 /// What the configuration records of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// Drawn when the member's data directory was made; 0 where not yet recorded. A member that
     /// comes back with another one has lost its disk.

@@ -14,6 +14,7 @@ use crate::types::NodeId;
 
 /// A wish to change the configuration, with everything that is to change at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConfigurationChange {
     /// The version of the configuration that is meant to be changed: where another one is in force by
     /// then, nothing happens. `None` for whichever it is.
@@ -27,6 +28,7 @@ pub struct ConfigurationChange {
 
 /// What is to become of one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum MemberChange {
     /// It joins and counts from then on, however far behind it is. Safer is a learner, promoted once
     /// it has caught up.
@@ -69,6 +71,7 @@ pub enum MemberChange {
 
 /// Why a configuration was not changed. Nothing has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ChangeRefusal {
     /// The leader has not committed an entry of its own term yet, so it cannot know that no change
     /// of an earlier leader is still on its way (the bug of 2015 in the dissertation's single-server

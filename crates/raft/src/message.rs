@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use crate::membership::ConfigurationChange;
 use crate::outcome::DropReason;
 use crate::types::{
-    Entry, EntryId, GroupId, LogIndex, NodeId, ReadId, RequestId, SnapshotMeta, Term,
+    Entry, EntryId, GroupId, LogIndex, NodeId, Payload, ReadId, RequestId, SnapshotMeta, Term,
 };
 
 /// A message with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Envelope {
     /// The group it belongs to.
     pub group: GroupId,
@@ -28,6 +29,7 @@ pub struct Envelope {
 
 /// Everything that members say.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// "Would you vote for me in `campaign_term`?" Changes nothing at the receiver (dissertation,
     /// section 9.6), so that a member cut off from the others cannot raise their terms.
@@ -141,23 +143,29 @@ pub enum Message {
     TimeoutNow,
 }
 
-/// No term and no index comes near this: each is counted up by one at a time.
+/// No term, no index and no version comes near this: each is counted up by one at a time.
 const NUMBER_MAX: u64 = 1 << 62;
 
 impl Envelope {
-    /// Whether its terms and indexes are such as a group can have reached: then counting on from
-    /// them cannot overflow.
+    /// Whether its terms, indexes and versions are such as a group can have reached: then counting on
+    /// from them cannot overflow.
     pub(crate) fn is_within_bounds(&self) -> bool {
         let id = |id: &EntryId| id.term.0 < NUMBER_MAX && id.index.0 < NUMBER_MAX;
+        let payload = |payload: &Payload| match payload {
+            Payload::Configuration { configuration, .. } => configuration.version < NUMBER_MAX,
+            Payload::Empty | Payload::Command { .. } => true,
+        };
         let message = match &self.message {
             Message::PreVoteRequest { campaign_term, last } => {
                 campaign_term.0 <= NUMBER_MAX && id(last)
             }
             Message::VoteRequest { last, .. } => id(last),
             Message::AppendRequest { previous, entries, .. } => {
-                id(previous) && entries.iter().all(|entry| id(&entry.id))
+                id(previous) && entries.iter().all(|entry| id(&entry.id) && payload(&entry.payload))
             }
-            Message::InstallSnapshot { snapshot } => id(&snapshot.last),
+            Message::InstallSnapshot { snapshot } => {
+                id(&snapshot.last) && snapshot.configuration.version < NUMBER_MAX
+            }
             // What answers name is compared with what was asked, never counted on from.
             _ => true,
         };
@@ -167,6 +175,7 @@ impl Envelope {
 
 /// A command on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Proposal {
     /// Its identity.
     pub request: RequestId,
@@ -176,6 +185,7 @@ pub struct Proposal {
 
 /// What a follower says to an AppendRequest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AppendResult {
     /// The logs match up to `matched`, and the follower has that durable.
     Accepted {

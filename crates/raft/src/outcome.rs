@@ -21,6 +21,7 @@ pub enum ProposalOutcome {
 
 /// Why a proposal was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum DropReason {
     /// No leader is known.
     NoLeader,

@@ -8,19 +8,23 @@ use crate::configuration::Configuration;
 
 /// A member of the group. The number itself means nothing to Raft.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeId(pub u64);
 
 /// A Raft group. Every message and every log record names its group; there is one (0) for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupId(pub u64);
 
 /// Logical time (paper, section 5.1): at most one leader is elected in a term. Starts at 0, in
 /// which nobody leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Term(pub u64);
 
 /// A position in the log. The first entry has index 1; 0 is the position before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LogIndex(pub u64);
 
 /// Milliseconds on the host's monotonic clock, from an origin of the host's choosing.
@@ -34,6 +38,7 @@ pub struct WriteId(pub u64);
 
 /// A linearizable read, numbered by whoever asks; unique among the reads of one member's life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ReadId(pub u64);
 
 /// A request to load entries from the log, numbered by the core.
@@ -44,6 +49,7 @@ pub struct LoadId(pub u64);
 /// that member, and a counter. It travels with the entry, so that the answer is given where the
 /// question was asked, whoever led when it was committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RequestId {
     /// The member at which the proposal was made.
     pub member: NodeId,
@@ -57,6 +63,7 @@ pub struct RequestId {
 /// the same identity hold the same prefix up to it. Ordered by term first, then index: the order in
 /// which logs are compared for being up to date (section 5.4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EntryId {
     /// The term in which a leader proposed the entry.
     pub term: Term,
@@ -66,6 +73,7 @@ pub struct EntryId {
 
 /// One entry of the replicated log. Cheap to clone: the command's bytes are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry {
     /// Term and index.
     pub id: EntryId,
@@ -75,6 +83,7 @@ pub struct Entry {
 
 /// What an entry asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Payload {
     /// Nothing: the entry a leader appends on its election, so that it may commit what came before
     /// it (paper, section 5.4.2 and section 8).
@@ -98,6 +107,7 @@ pub enum Payload {
 /// What a member must never forget (paper, figure 2), always written as one record: a term and a
 /// vote from different moments would allow two votes in a term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HardState {
     /// The latest term this member has seen.
     pub term: Term,
@@ -109,6 +119,7 @@ pub struct HardState {
 /// The configuration in force there is part of it, so that it stays derivable from snapshot and
 /// log. A new group begins with one at index 0 and term 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SnapshotMeta {
     /// The last entry that the snapshot covers.
     pub last: EntryId,

@@ -27,6 +27,9 @@ mod random_cluster;
 mod recovery;
 /// What must hold after every step of every script.
 mod safety;
+/// What the feature `serde` derives.
+#[cfg(feature = "serde")]
+mod serialised;
 /// The commands of the scripts.
 mod verbs;
 

@@ -50,16 +50,20 @@ fn request() -> impl Strategy<Value = RequestId> {
     })
 }
 
-fn payload() -> impl Strategy<Value = Payload> {
+pub(crate) fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         Just(Payload::Empty),
         request().prop_map(|request| Payload::Command { request, data: Arc::from(*b"x") }),
-        proptest::collection::btree_set(0u64..5, 0..4).prop_map(|voters| {
-            let voters = voters.into_iter().map(NodeId);
-            let configuration = Configuration::of_voters(voters);
-            Payload::Configuration { request: None, configuration }
-        }),
+        configuration()
+            .prop_map(|configuration| Payload::Configuration { request: None, configuration }),
     ]
+}
+
+fn configuration() -> impl Strategy<Value = Configuration> {
+    (number(), proptest::collection::btree_set(0u64..5, 0..4)).prop_map(|(version, voters)| {
+        let voters = voters.into_iter().map(NodeId);
+        Configuration { version, ..Configuration::of_voters(voters) }
+    })
 }
 
 /// Mostly well formed, sometimes not at all.
@@ -87,11 +91,9 @@ fn append_result() -> impl Strategy<Value = AppendResult> {
     ]
 }
 
-fn snapshot() -> impl Strategy<Value = SnapshotMeta> {
-    (entry_id(), proptest::collection::btree_set(0u64..5, 0..4)).prop_map(|(last, voters)| {
-        let configuration = Configuration::of_voters(voters.into_iter().map(NodeId));
-        SnapshotMeta { last, configuration }
-    })
+pub(crate) fn snapshot() -> impl Strategy<Value = SnapshotMeta> {
+    (entry_id(), configuration())
+        .prop_map(|(last, configuration)| SnapshotMeta { last, configuration })
 }
 
 fn election_message() -> impl Strategy<Value = Message> {
@@ -170,7 +172,7 @@ fn client_message() -> impl Strategy<Value = Message> {
 }
 
 /// The parts are boxed, or their frames would fill a test's stack.
-fn envelope() -> impl Strategy<Value = Envelope> {
+pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
     let message = prop_oneof![
         3 => election_message().boxed(),
         4 => replication_message().boxed(),
@@ -438,4 +440,28 @@ fn acknowledge(leader: &mut Node, from: NodeId, upto: u64) {
     let result = AppendResult::Accepted { matched: LogIndex(upto) };
     let message = Message::AppendResponse { sequence: 1, result };
     leader.step(Envelope { group: GroupId(0), from, to: NodeId(1), term: Term(1), message });
+}
+
+/// A configuration's version is counted on from: a member that took this one in could not change it
+/// any more without an overflow.
+#[test]
+fn a_version_that_no_group_can_have_reached_is_ignored() {
+    let last_after = |version: u64| {
+        let configuration =
+            Configuration { version, ..Configuration::of_voters((1..=3).map(NodeId)) };
+        let payload =
+            Payload::Configuration { request: None, configuration: configuration.clone() };
+        let entries = vec![Entry { id: EntryId::new(1, 1), payload }];
+        let (previous, commit) = (EntryId::default(), LogIndex(0));
+        let append = Message::AppendRequest { sequence: 1, previous, entries, commit };
+        let snapshot = SnapshotMeta { last: EntryId::new(1, 9), configuration };
+        [append, Message::InstallSnapshot { snapshot }].map(|message| {
+            let mut member = Lonely::new(Config::new(NodeId(1), 1));
+            let (group, from, to, term) = (GroupId(0), NodeId(2), NodeId(1), Term(1));
+            member.feed(&Input::Step(Envelope { group, from, to, term, message }));
+            member.node.status().last.index.0
+        })
+    };
+    assert_eq!(last_after(7), [1, 9]);
+    assert_eq!(last_after(u64::MAX), [0, 0]);
 }
