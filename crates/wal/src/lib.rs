@@ -76,6 +76,8 @@
 #![forbid(unsafe_code)]
 
 mod config;
+#[cfg(feature = "contract-tests")]
+pub mod contract;
 mod decode;
 mod directory;
 mod error;
