@@ -1,7 +1,7 @@
 //! The thread of a member's host that works on the state machine: what it is to do, in order, and
 //! reads that are done in slices beside that.
 
-use quorate_raft::{Entry, Payload};
+use quorate_raft::{Entry, LogIndex, Payload};
 use quorate_replica::{Event, StateMachine};
 
 use crate::checkers::Verdict;
@@ -11,7 +11,21 @@ use crate::schedule::{Place, Task};
 use crate::simulation::{Simulation, id_of};
 use crate::store::stopped;
 use crate::trace::Run;
+use crate::violation::{Checker, Violation};
 use crate::workload::{OperationId, Outcome, Workload};
+
+/// What the workload says that must always hold of its machine, once that has come to this index.
+pub(crate) fn check_invariant<W: Workload>(
+    workload: &W,
+    machine: &W::Machine,
+    place: Place,
+    index: LogIndex,
+) -> Verdict {
+    workload.check(machine).map_err(|evidence| {
+        let evidence = format!("{} at {index}: {evidence}", id_of(place));
+        Violation::new(Checker::Invariant, evidence)
+    })
+}
 
 impl<W: Workload> Simulation<W> {
     pub(crate) fn queue_apply(&mut self, place: Place, item: ApplyItem) {
@@ -81,6 +95,7 @@ impl<W: Workload> Simulation<W> {
             answered = life.proposals.remove(request).map(|operation| (operation, response));
         }
         self.checkers.digests.applied(id_of(place), index, life.machine.digest())?;
+        check_invariant(&self.workload, &life.machine, place, index)?;
         if let Some((operation, response)) = answered {
             self.finish(operation, Outcome::Ok(response), None);
         }

@@ -157,14 +157,10 @@ impl Totals {
 
 /// Shows a seed's violation, if there is one, with what led to it.
 fn show(report: &Report) {
-    let Some(violation) = &report.violation else { return };
-    for line in &report.trace {
-        say(format_args!("{line}\n"));
+    if report.violation.is_none() {
+        return;
     }
-    say(format_args!(
-        "seed {} at t={}: VIOLATION of {violation}\n",
-        report.seed, report.ended_at_ms
-    ));
+    say(format_args!("{report}\n"));
     say(format_args!("to see all of it: quorate-simulate --seed {} --trace\n", report.seed));
 }
 

@@ -7,27 +7,55 @@ use crate::kv_workload::KvWorkload;
 use crate::options::{Length, Options};
 use crate::simulation::{Report, Simulation};
 use crate::trace::{TraceMode, checksum};
+use crate::workload::Workload;
 
 /// Lines of the trace that are kept of a run that failed.
 pub const TAIL_LINES: usize = 60;
 
 /// Runs one seed of the key-value store.
 pub fn run_seed(seed: u64, length: Length, trace: TraceMode) -> Report {
-    Simulation::new(Options::draw(seed, length), KvWorkload::default(), trace).run()
+    run_seed_of(seed, length, trace, KvWorkload::default())
 }
 
-/// Runs one seed; where it fails, runs it again for the end of its story.
+/// Runs one seed of any workload.
+pub fn run_seed_of<W: Workload>(
+    seed: u64,
+    length: Length,
+    trace: TraceMode,
+    workload: W,
+) -> Report {
+    Simulation::new(Options::draw(seed, length), workload, trace).run()
+}
+
+/// Runs one seed of the key-value store; where it fails, runs it again for the end of its story.
 pub fn run_seed_with_tail(seed: u64, length: Length) -> Report {
-    let report = run_seed(seed, length, TraceMode::Off);
+    run_with_tail(seed, length, &KvWorkload::default)
+}
+
+fn run_with_tail<W: Workload>(seed: u64, length: Length, make: &impl Fn() -> W) -> Report {
+    let report = run_seed_of(seed, length, TraceMode::Off, make());
     if report.violation.is_none() {
         return report;
     }
-    run_seed(seed, length, TraceMode::Tail(TAIL_LINES))
+    run_seed_of(seed, length, TraceMode::Tail(TAIL_LINES), make())
 }
 
-/// Runs `count` seeds from `from` on, on so many threads, and hands each report over as it comes,
-/// in no particular order. Stops early where that answers false.
+/// Runs `count` seeds of the key-value store from `from` on. As [`run_seeds_of`].
 pub fn run_seeds(
+    from: u64,
+    count: u64,
+    length: Length,
+    threads: usize,
+    each: impl FnMut(Report) -> bool + Send,
+) {
+    run_seeds_of(KvWorkload::default, from, count, length, threads, each);
+}
+
+/// Runs `count` seeds from `from` on, each with a workload of its own, on so many threads, and hands
+/// each report over as it comes, in no particular order; that of a seed that fails with the end of
+/// its story. Stops early where that answers false.
+pub fn run_seeds_of<W: Workload>(
+    make: impl Fn() -> W + Sync,
     from: u64,
     count: u64,
     length: Length,
@@ -44,7 +72,7 @@ pub fn run_seeds(
                     if position >= count {
                         return;
                     }
-                    let report = run_seed_with_tail(from + position, length);
+                    let report = run_with_tail(from + position, length, &make);
                     let goes_on = each.lock().is_ok_and(|mut each| each(report));
                     if !goes_on {
                         next.store(count, Ordering::Relaxed);

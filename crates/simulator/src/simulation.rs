@@ -49,7 +49,8 @@ pub struct Simulation<W: Workload> {
     pub(crate) healed: bool,
 }
 
-/// What came of a run.
+/// What came of a run. Prints as a person wants to see it: the end of the story, where one was kept,
+/// then the verdict with its seed.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The seed.
@@ -62,6 +63,18 @@ pub struct Report {
     pub counters: Counters,
     /// The lines of the trace that were kept.
     pub trace: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(violation) = &self.violation else {
+            return write!(f, "seed {}: no promise was broken", self.seed);
+        };
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "seed {} at t={}: VIOLATION of {violation}", self.seed, self.ended_at_ms)
+    }
 }
 
 impl<W: Workload> Simulation<W> {

@@ -4,6 +4,7 @@
 use quorate_raft::SnapshotMeta;
 use quorate_replica::{Background, Event, StateMachine};
 
+use crate::apply::check_invariant;
 use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{self, Input, JobKind, StoreJob, WriteFailure};
@@ -172,6 +173,7 @@ impl<W: Workload> Simulation<W> {
         life.applied = at.last.index;
         let readings = std::mem::take(&mut life.readings);
         let digest = life.machine.digest();
+        check_invariant(&self.workload, &life.machine, place, at.last.index)?;
         self.note(format_args!("{} installs {}", id_of(place), at.last));
         self.counters.count(Counter::SnapshotsInstalled);
         self.checkers.installed(place, at, digest)?;

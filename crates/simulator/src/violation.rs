@@ -31,6 +31,8 @@ pub enum Checker {
     StorePosition,
     /// In the end stores hold what they should, no more and no less.
     StoreContents,
+    /// What a workload says that must always hold of its machine does.
+    Invariant,
     /// Every proposal and read ends once, and as it was told.
     Outcomes,
     /// No member finds its own invariants broken.
@@ -57,6 +59,7 @@ impl Checker {
         Self::Snapshots,
         Self::StorePosition,
         Self::StoreContents,
+        Self::Invariant,
         Self::Outcomes,
         Self::Fault,
         Self::Panic,
@@ -79,6 +82,7 @@ impl Checker {
             Self::Snapshots => "snapshots",
             Self::StorePosition => "store_position",
             Self::StoreContents => "store_contents",
+            Self::Invariant => "invariant",
             Self::Outcomes => "outcomes",
             Self::Fault => "fault",
             Self::Panic => "panic",

@@ -1,6 +1,7 @@
 //! What is simulated behind the replicas: a state machine, what clients ask of it, and a model that
 //! says what they should be answered. An embedder implements [`Workload`] for a state machine of
-//! their own and gets the cluster, the faults and the checkers.
+//! their own and gets the cluster, the faults and the checkers. For a first look at one that lives in
+//! memory, [`Commands`](crate::Commands) is less to write.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -85,6 +86,16 @@ pub trait Workload {
     /// What the model answers to a read.
     fn model_read(model: &Self::Model, operation: &Self::Operation) -> Self::Response;
 
+    /// What must hold of a machine at any time, looked at after every entry and every snapshot that
+    /// it takes in. Says what does not.
+    ///
+    /// # Errors
+    /// What is wrong, for a person to read.
+    fn check(&self, machine: &Self::Machine) -> Result<(), String> {
+        let _ = machine;
+        Ok(())
+    }
+
     /// Whether everything that was to be tidied up is, and reaches the disk with the next flush.
     fn is_tidy(&self, machine: &Self::Machine) -> bool {
         let _ = machine;
@@ -93,6 +104,9 @@ pub trait Workload {
 
     /// Compares everything that a machine keeps with what the model says it should, once it has
     /// applied everything and has nothing left to do. Says what is missing or left over.
+    ///
+    /// # Errors
+    /// What is wrong, for a person to read.
     fn audit(&self, machine: &Self::Machine, model: &Self::Model) -> Result<(), String> {
         let _ = (machine, model);
         Ok(())

@@ -12,5 +12,8 @@ mod state_on_disk;
 /// Some seeds, and one of them twice.
 mod seeds;
 
+/// One of which only the commands are written, and what must hold of it.
+mod commands;
+
 /// The program itself, at the end of a pipe.
 mod command_line;
