@@ -232,7 +232,7 @@ impl Node {
         self.evict();
     }
 
-    /// The state machine has applied everything up to this index.
+    /// The state machine has applied everything up to this index, which was handed out to it.
     pub fn applied(&mut self, index: LogIndex) {
         self.log.applied_to(index);
         self.evict();

@@ -19,10 +19,13 @@ use crate::types::{
 pub struct Ready {
     /// Send these, in order per receiver. They may be lost; sending needs no answer.
     pub messages: Vec<Envelope>,
-    /// Write this, durably, after every earlier one; then call `persisted` with its number.
+    /// Write this, durably, after every earlier one; then call `persisted` with its number. Written is
+    /// not durable: the disk must have said so. If it fails, write nothing more and stop the member,
+    /// for nobody knows what the disk has.
     pub persist: Option<Persist>,
-    /// Apply these, in order, after every earlier one; then call `applied`. They may be applied
-    /// before this member's own disk has them: others' disks do.
+    /// Apply these, in order, after every earlier one, each once; then call `applied`. They may be
+    /// applied before this member's own disk has them: others' disks do. After a start they begin
+    /// again behind [`Recovered::applied`](crate::Recovered::applied).
     pub committed: Vec<Entry>,
     /// Replace the state machine by the state that this snapshot names, which was received and
     /// staged before the message that named it, after everything that was handed out before; then
@@ -33,7 +36,8 @@ pub struct Ready {
     /// Let the log on disk forget everything up to and including `last`, after the writes handed
     /// out before and this one's. Needs no answer; a crash may undo it.
     pub compact: Option<SnapshotMeta>,
-    /// Read these from the log, then call `entries_loaded`.
+    /// Read these from the log, then call `entries_loaded`; with nothing where the log does not hold
+    /// them any more.
     pub loads: Vec<Load>,
     /// Send each of these members a snapshot, then call `snapshot_sent`.
     pub snapshots: Vec<NodeId>,

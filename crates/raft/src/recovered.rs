@@ -7,6 +7,10 @@ use crate::types::{EntryId, HardState, LogIndex, SnapshotMeta};
 
 /// What the log's recovery found, and all that a member starts from. A new member's is that of an
 /// empty log whose snapshot, at index 0, holds the first configuration.
+///
+/// All of it must be durable by the time that it is handed over, also what a killed process had left
+/// in the system's cache: the member acts on it at once. Whoever writes a log of their own puts it to
+/// the tests of `quorate_wal::contract`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The latest term and vote.

@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! a="127.0.0.1:7101 127.0.0.1:7102 127.0.0.1:7103"
-//! cargo run -p quorate-replica --example counter -- 1 data/counter-1 $a    # and 2, and 3
+//! cargo run -p quorate-replica --example counter -- 1 target/counter-1 $a  # and 2, and 3
 //! ```
 //!
 //! Kill any of them with -9 and start it again: its log, which is never compacted here, holds the

@@ -13,9 +13,12 @@ pub enum Event {
     Tick,
     /// A message arrived. Its sender may be anyone and its content anything.
     Peer(Envelope),
-    /// Clients ask for these commands to be replicated. Each ends in one `EndProposal`.
+    /// Clients ask for these commands to be replicated. Each ends in one `EndProposal`. Their
+    /// identities must never have been used, in this life of the member or another: a number drawn
+    /// at the start and a counter.
     Propose(Vec<Proposal>),
-    /// A client asks for a linearizable read. It ends in one `ServeRead` or `FailRead`.
+    /// A client asks for a linearizable read. It ends in one `ServeRead` or `FailRead`. Its number
+    /// must be new in this life of the member.
     Read(ReadId),
     /// The write of this number, and every one before it, is durable.
     Persisted(WriteId),

@@ -155,6 +155,12 @@ impl Group {
     }
 }
 
+/// An example that nobody reads to its end is none.
+#[test]
+fn it_is_short() {
+    assert!(include_str!("../../examples/counter.rs").lines().count() < 200);
+}
+
 #[test]
 fn three_processes_count_together_through_kills() {
     let mut group = Group::start();
