@@ -89,10 +89,15 @@ impl<W: Workload> Simulation<W> {
         let index = entry.id.index;
         life.applied = index;
         let mut answered = None;
-        if let Payload::Command { request, data } = &entry.payload {
-            let response = life.machine.apply(index, *request, data);
-            let response = response.map_err(|error| stopped(place, "apply a command", &error))?;
-            answered = life.proposals.remove(request).map(|operation| (operation, response));
+        match &entry.payload {
+            Payload::Empty => {}
+            Payload::Command { request, data } => {
+                let response = life.machine.apply(index, *request, data);
+                let response = response.map_err(|error| stopped(place, "apply a command", &error));
+                let response = response?;
+                answered = life.proposals.remove(request).map(|operation| (operation, response));
+            }
+            Payload::Configuration { configuration, .. } => life.machine.configured(configuration),
         }
         self.checkers.digests.applied(id_of(place), index, life.machine.digest())?;
         check_invariant(&self.workload, &life.machine, place, index)?;

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{Configuration, LogIndex, RequestId};
 use quorate_replica::StateMachine;
 
 use crate::rng::Rng;
@@ -17,8 +17,8 @@ use crate::workload::{Home, MachineError, Opened, Request, Workload};
 /// A state machine in memory and what is asked of it. The default of the machine is what a member
 /// starts from.
 ///
-/// The machine must not use the index or the request that it is told with a command: the instance
-/// that runs alone has others.
+/// The machine must not use the index or the request that it is told with a command, nor the
+/// configuration: the instance that runs alone is told others, or none.
 pub trait Commands {
     /// The machine.
     type Machine: Default + StateMachine<Error = Infallible, Response: Clone + Debug + PartialEq>;
@@ -144,6 +144,10 @@ impl<M: StateMachine> StateMachine for Answering<M> {
         command: &[u8],
     ) -> Result<Self::Response, M::Error> {
         self.machine.apply(index, request, command).map(Answer::Applied)
+    }
+
+    fn configured(&mut self, configuration: &Configuration) {
+        self.machine.configured(configuration);
     }
 
     fn digest(&self) -> u64 {

@@ -33,6 +33,8 @@ enum Bug {
     Forgets,
     /// What is kept is not all of it.
     KeepsLess,
+    /// It goes on with what it had when a snapshot is installed.
+    InstallsNothing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,10 @@ enum LedgerError {
 /// Adds up, and keeps the sum.
 struct Ledger {
     total: u64,
+    /// What it was at the last install.
+    installed: u64,
+    /// The version of the configuration that it was told of last.
+    version: u64,
     keeper: Arc<Keeper>,
 }
 
@@ -170,11 +176,16 @@ impl StateMachine for Ledger {
         Ok(self.total)
     }
 
+    fn configured(&mut self, configuration: &Configuration) {
+        self.version = configuration.version;
+    }
+
     fn digest(&self) -> u64 {
         self.total
     }
 
     fn take_flush(&mut self, at: &SnapshotMeta) -> Option<BoxedJob<LedgerError>> {
+        assert_eq!(at.configuration.version, self.version, "it was told of every configuration");
         let mut at = at.clone();
         if self.keeper.bug == Bug::PositionApart {
             at.last.index = at.last.index.previous();
@@ -189,7 +200,11 @@ impl StateMachine for Ledger {
 
     fn install(&mut self, staged: State) -> Result<(), LedgerError> {
         let before = if self.keeper.bug == Bug::AddsSnapshot { self.total } else { 0 };
-        self.total = before + staged.total;
+        if self.keeper.bug != Bug::InstallsNothing {
+            self.total = before + staged.total;
+        }
+        self.installed = staged.total;
+        self.version = staged.at.configuration.version;
         Ok(())
     }
 }
@@ -295,7 +310,9 @@ impl Workload for Additions {
             home.disk.sync_directory(home.directory)?;
         }
         let total = counts.as_ref().map_or(0, |state| state.total);
-        let (machine, position) = (Ledger { total, keeper }, counts.map(|state| state.at));
+        let version = counts.as_ref().map_or(0, |state| state.at.configuration.version);
+        let machine = Ledger { total, installed: 0, version, keeper };
+        let position = counts.map(|state| state.at);
         Ok(Opened { machine, position, reached: Vec::new() })
     }
 
@@ -335,6 +352,12 @@ impl Workload for Additions {
 
     fn model_read(model: &u64, _: &Operation) -> u64 {
         *model
+    }
+
+    /// It only ever adds.
+    fn check(&self, machine: &Ledger) -> Result<(), String> {
+        let Ledger { total, installed, .. } = machine;
+        if total >= installed { Ok(()) } else { Err(format!("{total} after {installed}")) }
     }
 
     /// Everything was flushed, so the latest state holds all of it.
@@ -415,6 +438,11 @@ fn one_that_loses_the_configuration_is_found() {
 #[test]
 fn one_that_mixes_a_snapshot_with_what_it_had_is_found() {
     assert_eq!(found(Bug::AddsSnapshot), Some(Checker::Digests));
+}
+
+#[test]
+fn one_that_breaks_its_own_invariant_with_a_snapshot_is_found() {
+    assert_eq!(found(Bug::InstallsNothing), Some(Checker::Invariant));
 }
 
 #[test]
