@@ -161,10 +161,13 @@ impl Node {
             } else if progress.parting.is_some() {
                 // It is another one by now, whatever its name.
                 progress.forget(last, now);
+                progress.joined_after = leader.heartbeat_sequence;
             }
         }
+        let joined_after = leader.heartbeat_sequence;
         for id in replicas.into_iter().filter(|id| *id != own) {
-            leader.progress.entry(id).or_insert_with(|| Progress::new(last, now));
+            let new = || Progress { joined_after, ..Progress::new(last, now) };
+            leader.progress.entry(id).or_insert_with(new);
         }
     }
 

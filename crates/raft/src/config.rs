@@ -1,6 +1,7 @@
 //! Every limit and every policy of the core, each named, each with its unit. The defaults are
 //! etcd's where etcd has one.
 
+use crate::lease::LeaseReads;
 use crate::types::{GroupId, NodeId};
 
 /// How a member behaves. Copied at the start; the two timers can be set later as well.
@@ -30,8 +31,13 @@ pub struct Config {
     /// Fast failover: milliseconds within which a follower asks for pre-votes once its connection to
     /// the leader has broken, and asks again where they are refused, until an election timeout has
     /// passed; 0 to wait for that in any case. Where nothing is wrong with the leader it costs those
-    /// questions and nothing else, for whoever hears a leader refuses. Only with `pre_vote`.
+    /// questions and nothing else, for whoever hears a leader refuses. Only with `pre_vote`, and not
+    /// with `lease_reads`.
     pub fast_failover_ms: u64,
+    /// A leader confirms reads without asking anybody while it holds a lease, which rests on clocks
+    /// that differ by no more than is said there; `None` to ask a quorum for every batch of reads.
+    /// Needs `pre_vote`, `check_quorum` and `sticky_leader`, and rules out `fast_failover_ms`.
+    pub lease_reads: Option<LeaseReads>,
     /// This member has lost what it had on its disk, and has come back under its old name: it takes
     /// no part in elections. See `quarantine` in this crate for what that is worth.
     pub quarantined: bool,
@@ -131,6 +137,7 @@ impl Config {
             sticky_leader: true,
             entry_on_election: true,
             fast_failover_ms: 0,
+            lease_reads: None,
             quarantined: false,
             replication: Replication::Immediate,
             forward_proposals: true,

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::config::ElectionTimeout;
 use crate::message::Message;
 use crate::node::{Node, RoleState};
 use crate::quorum::{VoteResult, tally};
@@ -10,7 +11,8 @@ use crate::types::{EntryId, HardState, NodeId, Term};
 
 impl Node {
     /// Stands for election now, whatever the timers say. Nothing happens on a leader, nor on a
-    /// member that may not stand.
+    /// member that may not stand; with lease reads, neither on one that hears a leader, or has been
+    /// started lately.
     pub fn campaign(&mut self) {
         if self.may_campaign() {
             self.begin_campaign();
@@ -21,7 +23,7 @@ impl Node {
     fn may_campaign(&self) -> bool {
         let leads = matches!(self.role, RoleState::Leader(_));
         let may = self.is_electable() && !self.config.quarantined;
-        may && !leads && !self.has_failed() && !self.disk_is_stalled()
+        may && !leads && !self.has_failed() && !self.disk_is_stalled() && !self.keeps_promise()
     }
 
     /// Voters are, and so is one whose removal is not known to be committed: it may be the only one
@@ -34,9 +36,11 @@ impl Node {
     }
 
     /// Follows nobody until it hears a leader again, and so takes part in an election at once. The
-    /// timers go on. Nothing happens on a member that follows nobody.
+    /// timers go on. Nothing happens on a member that follows nobody, nor with lease reads.
     pub fn forget_leader(&mut self) {
-        if let RoleState::Follower { leader } = &mut self.role {
+        if let RoleState::Follower { leader } = &mut self.role
+            && self.config.lease_reads.is_none()
+        {
             *leader = None;
         }
     }
@@ -56,6 +60,14 @@ impl Node {
             let wait_ms = self.rng.below(self.config.fast_failover_ms) + 1;
             self.election_due = self.election_due.min(self.now.after(wait_ms));
         }
+    }
+
+    pub(crate) fn reset_election_timer(&mut self) {
+        let timeout = match self.config.election_timeout {
+            ElectionTimeout::Randomized(ms) => ms.saturating_add(self.rng.below(ms)),
+            ElectionTimeout::Exact(ms) => ms,
+        };
+        self.election_due = self.now.after(timeout);
     }
 
     pub(crate) fn election_timed_out(&mut self) {

@@ -3,6 +3,7 @@
 
 use core::fmt;
 
+use crate::lease::LeaseConflict;
 use crate::types::{EntryId, LogIndex, Term};
 
 /// Evidence that an invariant of the algorithm does not hold: a broken peer, a disk that lost what
@@ -50,6 +51,8 @@ pub enum Fault {
         /// What the host loaded.
         loaded: EntryId,
     },
+    /// The member was made with lease reads and something that they would not be safe with.
+    Lease(LeaseConflict),
 }
 
 impl fmt::Display for Fault {
@@ -74,6 +77,9 @@ impl fmt::Display for Fault {
             }
             Self::LogMismatch { expected, loaded } => {
                 write!(f, "the log was asked for entry {expected} and answered with {loaded}")
+            }
+            Self::Lease(conflict) => {
+                write!(f, "lease reads are not safe as configured: {conflict}")
             }
         }
     }

@@ -25,6 +25,7 @@ impl Node {
             _ => self.become_follower(self.term(), Some(from)),
         }
         self.hurry_until = self.now;
+        self.promise();
         self.reset_election_timer();
         true
     }

@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::config::Replication;
+use crate::lease::Lease;
 use crate::message::{Message, Proposal};
 use crate::node::{Node, RoleState};
 use crate::outcome::{DropReason, ProposalOutcome, ReadFailure, ReadOutcome};
@@ -25,6 +26,7 @@ pub(crate) struct Leader {
     /// were given after all such losses that are known.
     pub(crate) reborn_before: u64,
     pub(crate) reads: LeaderReads,
+    pub(crate) lease: Lease,
     pub(crate) transfer: Option<Transfer>,
     /// When this member stops leading a group that it is no voter of any more, whoever follows.
     pub(crate) retire_by: Option<Millis>,
@@ -64,6 +66,7 @@ impl Node {
             heartbeat_sequence: 0,
             reborn_before: 0,
             reads: LeaderReads::default(),
+            lease: Lease::default(),
             transfer: None,
             retire_by: None,
             uncommitted: VecDeque::new(),
@@ -156,6 +159,7 @@ impl Node {
         for (peer, commit) in beats {
             self.send(peer, Message::Heartbeat { sequence, commit });
         }
+        self.note_round(sequence);
         self.confirm_reads();
     }
 
@@ -361,11 +365,16 @@ impl Node {
         // Before an entry of our own term is committed, our commit index may be behind what an
         // earlier leader told its clients (etcd #7331).
         let committed = self.has_committed_in_own_term();
-        let commit = self.log.commit();
-        if let RoleState::Leader(leader) = &mut self.role
-            && committed
-            && leader.reads.is_gathering()
-        {
+        let (commit, leased) = (self.log.commit(), self.holds_lease());
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        if !committed || !leader.reads.is_gathering() {
+            return;
+        }
+        if leased {
+            for reader in leader.reads.take_gathered() {
+                self.answer_read(reader, commit);
+            }
+        } else {
             leader.reads.begin_round(leader.heartbeat_sequence + 1, commit);
             self.broadcast_heartbeat();
         }
@@ -384,24 +393,33 @@ impl Node {
 
     pub(crate) fn confirm_reads(&mut self) {
         let RoleState::Leader(leader) = &self.role else { return };
+        let reached = self.heartbeat_reached(leader);
+        let RoleState::Leader(leader) = &mut self.role else { return };
+        for (reader, index) in leader.reads.confirm(reached) {
+            self.answer_read(reader, index);
+        }
+    }
+
+    /// The latest round of heartbeats that a quorum has answered.
+    pub(crate) fn heartbeat_reached(&self, leader: &Leader) -> u64 {
         let own = leader.heartbeat_sequence;
         let answered = |voter: NodeId| match leader.progress.get(&voter) {
             Some(progress) if self.counts(leader, voter) => progress.heartbeat_answered,
             None if voter == self.config.id => own,
             _ => 0,
         };
-        let reached = reached_by_quorum(self.log.configuration(), answered).unwrap_or(0);
-        let RoleState::Leader(leader) = &mut self.role else { return };
-        for (reader, index) in leader.reads.confirm(reached) {
-            match reader {
-                Reader::Local(read) => {
-                    if self.reads.remove(read) {
-                        self.push_read_end(read, ReadOutcome::Confirmed(index));
-                    }
+        reached_by_quorum(self.log.configuration(), answered).unwrap_or(0)
+    }
+
+    fn answer_read(&mut self, reader: Reader, index: LogIndex) {
+        match reader {
+            Reader::Local(read) => {
+                if self.reads.remove(read) {
+                    self.push_read_end(read, ReadOutcome::Confirmed(index));
                 }
-                Reader::Peer(peer, read) => {
-                    self.send(peer, Message::ReadResponse { read, index: Some(index) });
-                }
+            }
+            Reader::Peer(peer, read) => {
+                self.send(peer, Message::ReadResponse { read, index: Some(index) });
             }
         }
     }
@@ -446,6 +464,7 @@ impl Node {
         if caught_up && !transfer.told {
             transfer.told = true;
             let to = transfer.to;
+            leader.lease.forfeit();
             self.send(to, Message::TimeoutNow);
         }
     }

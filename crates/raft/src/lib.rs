@@ -104,7 +104,8 @@
 //! A linearizable read costs no entry (dissertation, section 6.4). The leader notes its commit
 //! index, and one round of heartbeats, numbered by itself, shows that it still leads; one round
 //! confirms all reads that came before it. None is confirmed before the leader has committed an
-//! entry of its term.
+//! entry of its term. Where clocks can be trusted within a bound that the host names, a leader may
+//! go on for a while on the round before, without asking ([`LeaseReads`]; section 6.4.1).
 //!
 //! # TRANSFER
 //!
@@ -192,7 +193,6 @@
 //!
 //! - Snapshots travel outside: the core says who needs one and takes note of one that has arrived.
 //!   Chunks, resumption and rates are the host's (dissertation, chapter 5; paper, section 7).
-//! - Leases: a read always costs a round of heartbeats (dissertation, section 6.4.1).
 //! - Sessions: a command that was unknown and is proposed again is applied again, unless the state
 //!   machine knows better (dissertation, section 6.3).
 //! - Witnesses, quiescence and heartbeats shared by many groups.
@@ -212,6 +212,7 @@ mod fault;
 mod follower;
 mod forced;
 mod leader;
+mod lease;
 mod loads;
 mod log;
 mod membership;
@@ -234,6 +235,7 @@ mod view;
 pub use config::{Config, ElectionTimeout, Replication};
 pub use configuration::{Configuration, Member};
 pub use fault::Fault;
+pub use lease::{LeaseConflict, LeaseReads};
 pub use membership::{ChangeRefusal, ConfigurationChange, MemberChange};
 pub use message::{AppendResult, Envelope, Message, Proposal};
 pub use node::Node;

@@ -65,6 +65,8 @@ pub struct Node {
     pub(crate) election_due: Millis,
     /// Until then it asks for pre-votes again soon: the connection to its leader has broken.
     pub(crate) hurry_until: Millis,
+    /// Until then it neither votes nor stands, with lease reads.
+    pub(crate) promised_until: Millis,
     reported: Option<RoleChange>,
     /// The configuration of which the host was told last.
     reported_configuration: u64,
@@ -90,8 +92,9 @@ pub(crate) enum RoleState {
 }
 
 impl Node {
-    /// A member that begins as a follower with what recovery found. A recovery that makes no sense
-    /// yields a member whose first [`Ready`] names the fault and which does nothing else.
+    /// A member that begins as a follower with what recovery found. A recovery that makes no sense,
+    /// or a configuration that does not pass [`Config::check`], yields a member whose first [`Ready`]
+    /// names the fault and which does nothing else.
     pub fn new(config: Config, recovered: Recovered, now: Millis) -> Self {
         let hard_state = recovered.hard_state;
         let (log, fault) = match Log::new(recovered) {
@@ -120,6 +123,7 @@ impl Node {
             ready: Ready::default(),
             election_due: now,
             hurry_until: now,
+            promised_until: now,
             reported: None,
             reported_configuration: 0,
             fault: None,
@@ -129,7 +133,9 @@ impl Node {
             // There is nobody whom it could hear of, or whom it could disturb.
             node.election_due = now;
         }
-        if let Some(fault) = fault {
+        node.promise_anew();
+        let conflict = node.config.check().err().map(Fault::Lease);
+        if let Some(fault) = fault.or(conflict) {
             node.fail(fault);
         }
         node
@@ -378,7 +384,7 @@ impl Node {
             message,
             Message::PreVoteRequest { .. } | Message::VoteRequest { transfer: false, .. }
         );
-        election && self.config.sticky_leader && self.hears_leader()
+        election && self.config.sticky_leader && (self.hears_leader() || self.keeps_promise())
     }
 
     fn hears_leader(&self) -> bool {
@@ -456,14 +462,6 @@ impl Node {
         assert!(!(same_term && changes_vote), "one vote per term");
         self.hard_state = hard_state;
         self.durability.hard_state_changed(hard_state);
-    }
-
-    pub(crate) fn reset_election_timer(&mut self) {
-        let timeout = match self.config.election_timeout {
-            ElectionTimeout::Randomized(ms) => ms.saturating_add(self.rng.below(ms)),
-            ElectionTimeout::Exact(ms) => ms,
-        };
-        self.election_due = self.now.after(timeout);
     }
 
     /// How far our own log is durable.

@@ -35,6 +35,9 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Millis,
     /// The latest heartbeat that it answered.
     pub(crate) heartbeat_answered: u64,
+    /// The latest round of heartbeats when it became a member: an answer to that one or an earlier
+    /// was given by another that had its number.
+    pub(crate) joined_after: u64,
     /// The commit index that the latest request carried.
     pub(crate) commit_sent: LogIndex,
     /// When the latest request was sent.
@@ -102,6 +105,7 @@ impl Progress {
             sequence: 0,
             heard_at: now,
             heartbeat_answered: 0,
+            joined_after: 0,
             commit_sent: LogIndex(0),
             sent_at: now,
             loading: None,
@@ -169,7 +173,8 @@ impl Progress {
     /// The follower has lost its log. What it said before is void; the numbers of requests go on, so
     /// that no answer to an earlier one counts for a later.
     pub(crate) fn forget(&mut self, last: LogIndex, now: Millis) {
-        *self = Self { sequence: self.sequence, ..Self::new(last, now) };
+        let Self { sequence, joined_after, .. } = *self;
+        *self = Self { sequence, joined_after, ..Self::new(last, now) };
     }
 
     /// Goes on without waiting for answers.

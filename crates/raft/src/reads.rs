@@ -43,6 +43,11 @@ impl LeaderReads {
         self.gathering.push(reader);
     }
 
+    /// Takes those that are not part of a round yet.
+    pub(crate) fn take_gathered(&mut self) -> Vec<Reader> {
+        core::mem::take(&mut self.gathering)
+    }
+
     pub(crate) fn is_gathering(&self) -> bool {
         !self.gathering.is_empty()
     }

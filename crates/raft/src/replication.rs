@@ -240,7 +240,9 @@ impl Node {
         let (now, patience_ms) = (self.now, self.config.heartbeat_interval_ms);
         let reborn = self.reborn.contains(&from);
         let Some(progress) = self.hear_follower(from) else { return };
-        progress.heartbeat_answered = progress.heartbeat_answered.max(sequence);
+        if sequence > progress.joined_after {
+            progress.heartbeat_answered = progress.heartbeat_answered.max(sequence);
+        }
         // What was sent just now may well be on its way still, however many heartbeats a busy
         // leader sends for its reads.
         let overdue = now.since(progress.sent_at) >= patience_ms;

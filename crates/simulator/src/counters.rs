@@ -110,6 +110,7 @@ counters! {
     Path ProposalsDropped "proposals dropped",
     Path ProposalsUnknown "proposals ended as unknown",
     Path ReadsServed "linearizable reads served",
+    Path ReadsUnderLease "linearizable reads asked of a leader with a lease",
     Path ReadsFailed "linearizable reads failed",
     Path ReadsStale "serializable reads served",
     Path ReadsBesideApplying "reads in slices, with commands applied meanwhile",

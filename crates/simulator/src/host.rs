@@ -86,6 +86,9 @@ impl<W: Workload> Simulation<W> {
             life.replica.handle(local, Event::Propose(proposals));
         }
         if !reads.is_empty() {
+            if life.replica.node().holds_lease() {
+                self.counters.add(Counter::ReadsUnderLease, reads.len() as u64);
+            }
             // One confirmation serves all reads that came before it.
             life.read_last.0 += 1;
             let read = life.read_last;

@@ -2,7 +2,7 @@
 //! which faults strike how hard. Each seed has only some of the faults (swarm testing, Groce et
 //! al., 2012): with all of them at once, most would be hidden behind the commonest.
 
-use quorate_raft::{Config, ElectionTimeout, NodeId, Replication};
+use quorate_raft::{Config, ElectionTimeout, LeaseReads, NodeId, Replication};
 use quorate_replica::FlushConfig;
 use quorate_wal::WalConfig;
 
@@ -190,6 +190,8 @@ pub struct ClientOptions {
 /// Of so many seeds one has members that come and go, and another fast failover: drawn apart, so that
 /// the others are what they were before.
 const APART_SEEDS: u64 = 5;
+/// Likewise, of so many seeds one has reads under a lease.
+const LEASE_SEEDS: u64 = 10;
 
 /// All that any seed may have.
 const ALL_FAULTS: [FaultKind; 16] = [
@@ -247,6 +249,9 @@ impl Options {
             options.raft.fast_failover_ms =
                 Rng::new(!seed).pick(&[1, election_ms / 20, election_ms]);
         }
+        if seed % LEASE_SEEDS == 3 {
+            options.lease_reads();
+        }
         options
     }
 
@@ -264,6 +269,24 @@ impl Options {
         }
         self.raft.entry_on_election = true;
         self.raft.promotion_entries_max = rng.pick(&[0, 10, 5000]);
+    }
+
+    /// Leaders serve reads under a lease, with clocks that are as far apart as they are said to be at
+    /// most. In some of these seeds members come and go as well.
+    fn lease_reads(&mut self) {
+        const MILLION: u64 = 1_000_000;
+        const CHANGING_PERMILLE: u64 = 300;
+        let (fastest, slowest) =
+            (1000 + self.host.drift_permille_max, 1000 - self.host.drift_permille_max);
+        let raft = &mut self.raft;
+        (raft.pre_vote, raft.check_quorum, raft.sticky_leader) = (true, true, true);
+        raft.lease_reads = Some(LeaseReads {
+            clock_drift_parts_per_million: (fastest * MILLION).div_ceil(slowest) - MILLION,
+            ..LeaseReads::new(raft.election_timeout.minimum_ms())
+        });
+        if Rng::new(!self.seed).chance(CHANGING_PERMILLE) {
+            self.let_members_change();
+        }
     }
 
     /// The same cluster without any fault, for a first look.

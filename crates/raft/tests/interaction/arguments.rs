@@ -11,6 +11,13 @@ pub(crate) enum Switch {
     Off,
 }
 
+/// Lease reads: `on`, or `promise` where no leader counts on what members promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lease {
+    On,
+    Promise,
+}
+
 /// An entry: `index@term`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Id(pub(crate) EntryId);
@@ -57,6 +64,18 @@ impl FromStr for Switch {
             "on" => Ok(Self::On),
             "off" => Ok(Self::Off),
             _ => Err("on or off".to_string()),
+        }
+    }
+}
+
+impl FromStr for Lease {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "promise" => Ok(Self::Promise),
+            _ => Err("on or promise".to_string()),
         }
     }
 }

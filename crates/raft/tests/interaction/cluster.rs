@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) output: String,
     /// Members whose disks have stopped answering.
     pub(crate) stalled: BTreeSet<NodeId>,
+    /// Members whose processes are stopped, with what waits for them.
+    frozen: BTreeMap<NodeId, Vec<Sent>>,
     now: Millis,
     /// How many lost disks of another each member has been told of in this life, by (member, other).
     told: BTreeMap<(NodeId, NodeId), u64>,
@@ -251,6 +253,9 @@ impl Cluster {
     /// one, nor from the old one where the new one was heard; and whoever hears the new one is told
     /// so first.
     pub(crate) fn deliver_one(&mut self, sent: Sent) {
+        if let Some(waiting) = self.frozen.get_mut(&sent.envelope.to) {
+            return waiting.push(sent);
+        }
         let Sent { envelope, from_losses, to_losses } = sent;
         let (from, to) = (envelope.from, envelope.to);
         let up = self.members.get(&to).is_some_and(|member| member.node.is_some());
@@ -319,15 +324,31 @@ impl Cluster {
     }
 
     fn next_deadline(&self) -> Option<Millis> {
-        let up = self.members.values().filter_map(|member| member.node.as_ref());
+        let awake = self.members.iter().filter(|(id, _)| !self.frozen.contains_key(id));
+        let up = awake.filter_map(|(_, member)| member.node.as_ref());
         up.filter_map(Node::next_deadline).min()
     }
 
     fn wake_all(&mut self) {
         let now = self.now;
-        let ids: Vec<NodeId> = self.members.keys().copied().collect();
+        let awake = self.members.keys().filter(|id| !self.frozen.contains_key(id));
+        let ids: Vec<NodeId> = awake.copied().collect();
         for id in ids {
             self.with(id, |node| node.advance(now));
+        }
+    }
+
+    pub(crate) fn freeze(&mut self, id: NodeId) {
+        self.frozen.entry(id).or_default();
+    }
+
+    /// What waits for it is on its way again.
+    pub(crate) fn thaw(&mut self, id: NodeId) {
+        let now = self.now;
+        let waiting = self.frozen.remove(&id).unwrap_or_default();
+        self.with(id, |node| node.advance(now));
+        for sent in waiting {
+            self.network.push_again(sent);
         }
     }
 

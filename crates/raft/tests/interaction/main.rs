@@ -78,6 +78,11 @@ fn read() {
 }
 
 #[test]
+fn lease() {
+    run_scripts("lease");
+}
+
+#[test]
 fn transfer() {
     run_scripts("transfer");
 }

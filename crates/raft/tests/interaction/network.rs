@@ -63,6 +63,11 @@ impl Network {
         self.queue.push(Sent { envelope, from_losses, to_losses });
     }
 
+    /// Puts a message back that was taken off the queue.
+    pub(crate) fn push_again(&mut self, sent: Sent) {
+        self.queue.push(sent);
+    }
+
     pub(crate) fn losses(&self, member: NodeId) -> u64 {
         self.losses.get(&member).copied().unwrap_or(0)
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use quorate_raft::{
     AppendResult, Config, Configuration, ConfigurationChange, DropReason, Entry, EntryId, Envelope,
-    GroupId, LogIndex, Member, MemberChange, Message, Millis, Node, NodeId, Payload, Proposal,
-    ReadId, Ready, Recovered, RequestId, Role, SnapshotMeta, Term,
+    GroupId, LeaseReads, LogIndex, Member, MemberChange, Message, Millis, Node, NodeId, Payload,
+    Proposal, ReadId, Ready, Recovered, RequestId, Role, SnapshotMeta, Term,
 };
 
 /// One thing that happens to a member.
@@ -328,6 +328,10 @@ fn configs() -> impl Strategy<Value = Config> {
         Just(small(Config::new(NodeId(1), 2))),
         Just(small(Config { pre_vote: false, sticky_leader: false, ..Config::new(NodeId(1), 3) })),
         Just(Config::plain(NodeId(1), 100, 500)),
+        Just(small(Config {
+            lease_reads: Some(LeaseReads::new(1000)),
+            ..Config::new(NodeId(1), 4)
+        })),
     ]
 }
 

@@ -4,7 +4,8 @@
 
 use proptest::prelude::*;
 use quorate_raft::{
-    Config, ConfigurationChange, HandOut, LogIndex, Member as Known, MemberChange, NodeId, Role,
+    Config, ConfigurationChange, HandOut, LeaseReads, LogIndex, Member as Known, MemberChange,
+    NodeId, Role,
 };
 
 use crate::cluster::{Cluster, Manual};
@@ -196,8 +197,14 @@ fn recover(cluster: &mut Cluster) {
     cluster.output.clear();
 }
 
-fn config(id: NodeId, safeguards: bool) -> Config {
+fn config(id: NodeId, safeguards: bool, leases: bool) -> Config {
     let mut config = Config::new(id, 7);
+    if safeguards && leases {
+        // All clocks show the same here.
+        let promise_ms = config.election_timeout.minimum_ms();
+        let exact = LeaseReads { clock_drift_parts_per_million: 0, ..LeaseReads::new(promise_ms) };
+        config.lease_reads = Some(exact);
+    }
     if !safeguards {
         (config.pre_vote, config.check_quorum, config.sticky_leader) = (false, false, false);
     }
@@ -217,10 +224,11 @@ proptest! {
     fn whatever_happens_members_agree(
         nodes in 1u64..6,
         safeguards in any::<bool>(),
+        leases in any::<bool>(),
         steps in proptest::collection::vec(step(5), 1..200),
     ) {
         let manual = Manual { persist: true, apply: true, ..Manual::default() };
-        let mut cluster = Cluster::new(nodes, manual, |id| config(id, safeguards));
+        let mut cluster = Cluster::new(nodes, manual, |id| config(id, safeguards, leases));
         let mut asked = 0;
         for step in steps.iter().filter(|step| !matches!(step, Step::Change(..))) {
             take(&mut cluster, &within(step, nodes), &mut asked);
@@ -236,10 +244,11 @@ proptest! {
     #[test]
     fn whoever_comes_and_goes_members_agree(
         first in 1u64..5,
+        leases in any::<bool>(),
         steps in proptest::collection::vec(step(5), 1..300),
     ) {
         let manual = Manual { persist: true, apply: true, ..Manual::default() };
-        let mut cluster = Cluster::new(first, manual, |id| config(id, true));
+        let mut cluster = Cluster::new(first, manual, |id| config(id, true, leases));
         (first + 1..=5).for_each(|id| cluster.join(NodeId(id)));
         let mut asked = 0;
         for step in steps.iter().filter(|step| !matches!(step, Step::Rejoin(_))) {

@@ -6,10 +6,10 @@ use std::error::Error;
 use goldenscript::Context;
 use quorate_raft::{
     Config, ConfigurationChange, ElectionTimeout, Entry, EntryId, Envelope, GroupId, HandOut,
-    HardState, LogIndex, Message, NodeId, Payload, Term,
+    HardState, LeaseReads, LogIndex, Message, NodeId, Payload, Term,
 };
 
-use crate::arguments::{By, Id, Step, Switch};
+use crate::arguments::{By, Id, Lease, Step, Switch};
 use crate::cluster::{Cluster, Manual};
 use crate::limits::set_limit;
 use crate::network::Filter;
@@ -43,6 +43,8 @@ pub(crate) enum Verb {
         #[arg(key, optional)]
         failover: u64,
         #[arg(key)]
+        lease: Option<Lease>,
+        #[arg(key)]
         persist: Option<By>,
         #[arg(key)]
         apply: Option<By>,
@@ -74,6 +76,10 @@ pub(crate) enum Verb {
         snapshot: Option<Id>,
     },
 
+    /// Stops a member's process; its clock goes on, and what is sent to it waits.
+    Freeze { node: u64 },
+    /// Lets it go on: it learns the time first.
+    Thaw { node: u64 },
     /// Lets time pass; messages stay on their way.
     Advance { duration_ms: u64 },
     /// Lets time pass; messages are delivered at once.
@@ -272,6 +278,8 @@ impl Script {
                 let log = log.as_deref().unwrap_or_default();
                 write_disk(cluster, NodeId(*node), *term, *vote, log, *snapshot)?;
             }
+            Verb::Freeze { node } => cluster.freeze(NodeId(*node)),
+            Verb::Thaw { node } => cluster.thaw(NodeId(*node)),
             Verb::Advance { duration_ms } => cluster.advance(*duration_ms, false),
             Verb::Run { duration_ms } => cluster.advance(*duration_ms, true),
             Verb::Election { node, timeout_ms } => {
@@ -449,7 +457,8 @@ impl Script {
         let Verb::Cluster { nodes, config: policy, leader, election, heartbeat, .. } = verb else {
             return Err("a cluster begins with `cluster`".into());
         };
-        let Verb::Cluster { prevote, checkquorum, sticky, forward, leave, failover, .. } = verb
+        let Verb::Cluster { prevote, checkquorum, sticky, forward, leave, failover, lease, .. } =
+            verb
         else {
             return Err("a cluster begins with `cluster`".into());
         };
@@ -475,6 +484,11 @@ impl Script {
             set(&mut config.sticky_leader, sticky);
             set(&mut config.forward_proposals, forward);
             config.fast_failover_ms = *failover;
+            config.lease_reads = lease.map(|lease| LeaseReads {
+                clock_drift_parts_per_million: 100_000,
+                serve: lease == Lease::On,
+                ..LeaseReads::new(config.election_timeout.minimum_ms())
+            });
             config.leave_joint_by_itself = *leave != Some(By::Script);
             config
         };
