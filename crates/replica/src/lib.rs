@@ -76,6 +76,7 @@ mod machine;
 mod reads;
 mod replica;
 mod retention;
+mod sessions;
 mod store;
 
 pub use config::{FlushConfig, ReplicaConfig};
@@ -85,4 +86,8 @@ pub use machine::{
     Background, BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine,
 };
 pub use replica::Replica;
+pub use sessions::{
+    Opened, SessionClient, SessionCommand, SessionError, SessionId, SessionLimits, SessionRow,
+    Sessions,
+};
 pub use store::StoreStatus;
