@@ -123,12 +123,12 @@ impl Node {
         Ok(next)
     }
 
-    /// Whether the group would hardly notice that a majority needs this learner's disk too. One that
-    /// has never answered may not even be there, however short the log is.
-    fn has_caught_up(&self, learner: NodeId) -> bool {
+    /// Whether the group would hardly notice that a majority needs this learner's disk too, or that
+    /// this voter leads. One that has never answered may not even be there, however short the log is.
+    pub(crate) fn has_caught_up(&self, member: NodeId) -> bool {
         let RoleState::Leader(leader) = &self.role else { return false };
         let timeout = self.config.election_timeout.minimum_ms();
-        leader.progress.get(&learner).is_some_and(|progress| {
+        leader.progress.get(&member).is_some_and(|progress| {
             !matches!(progress.state, State::Snapshot { .. })
                 && progress.matched > LogIndex(0)
                 && self.now.since(progress.heard_at) < timeout

@@ -1,6 +1,8 @@
 //! Every limit and every policy of the core, each named, each with its unit. The defaults are
 //! etcd's where etcd has one.
 
+use alloc::collections::BTreeMap;
+
 use crate::lease::LeaseReads;
 use crate::types::{GroupId, NodeId};
 
@@ -38,6 +40,12 @@ pub struct Config {
     /// that differ by no more than is said there; `None` to ask a quorum for every batch of reads.
     /// Needs `pre_vote`, `check_quorum` and `sticky_leader`, and rules out `fast_failover_ms`.
     pub lease_reads: Option<LeaseReads>,
+    /// Who should lead: a member of a higher priority stands first, and is handed leadership once it
+    /// has caught up. Members that are not named have 0; where nobody is, whoever is elected leads on.
+    /// The same on all members, or leadership goes to and fro. See `priority` in this crate.
+    pub priorities: BTreeMap<NodeId, u64>,
+    /// Milliseconds for which a leader leads before it hands over to a member of a higher priority.
+    pub priority_patience_ms: u64,
     /// This member has lost what it had on its disk, and has come back under its old name: it takes
     /// no part in elections. See `quarantine` in this crate for what that is worth.
     pub quarantined: bool,
@@ -138,6 +146,8 @@ impl Config {
             entry_on_election: true,
             fast_failover_ms: 0,
             lease_reads: None,
+            priorities: BTreeMap::new(),
+            priority_patience_ms: 10_000,
             quarantined: false,
             replication: Replication::Immediate,
             forward_proposals: true,

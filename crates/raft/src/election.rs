@@ -57,7 +57,9 @@ impl Node {
     /// Has the election timer end soon, by chance not at the same moment as that of others.
     fn hurry(&mut self) {
         if self.now < self.hurry_until {
-            let wait_ms = self.rng.below(self.config.fast_failover_ms) + 1;
+            let longer_ms = self.rank().saturating_mul(self.config.fast_failover_ms);
+            let wait_ms =
+                self.rng.below(self.config.fast_failover_ms).saturating_add(1 + longer_ms);
             self.election_due = self.election_due.min(self.now.after(wait_ms));
         }
     }
@@ -67,7 +69,8 @@ impl Node {
             ElectionTimeout::Randomized(ms) => ms.saturating_add(self.rng.below(ms)),
             ElectionTimeout::Exact(ms) => ms,
         };
-        self.election_due = self.now.after(timeout);
+        let longer_ms = self.rank().saturating_mul(self.config.election_timeout.minimum_ms());
+        self.election_due = self.now.after(timeout.saturating_add(longer_ms));
     }
 
     pub(crate) fn election_timed_out(&mut self) {

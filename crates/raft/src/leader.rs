@@ -1,6 +1,7 @@
 //! What only a leader does: proposals, commitment, heartbeats, reads, and the ways in which its
 //! leadership ends.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -9,6 +10,7 @@ use crate::lease::Lease;
 use crate::message::{Message, Proposal};
 use crate::node::{Node, RoleState};
 use crate::outcome::{DropReason, ProposalOutcome, ReadFailure, ReadOutcome};
+use crate::priority::Preference;
 use crate::progress::Progress;
 use crate::proposals::SeenForwards;
 use crate::quorum::{is_quorum, reached_by_quorum};
@@ -28,6 +30,7 @@ pub(crate) struct Leader {
     pub(crate) reads: LeaderReads,
     pub(crate) lease: Lease,
     pub(crate) transfer: Option<Transfer>,
+    pub(crate) preference: Preference,
     /// When this member stops leading a group that it is no voter of any more, whoever follows.
     pub(crate) retire_by: Option<Millis>,
     /// Own entries that are not committed yet, with sizes, oldest first.
@@ -60,7 +63,7 @@ impl Node {
         self.forwards = SeenForwards::of_term(self.term());
         let last = self.log.last();
         let progress = self.peers().into_iter().map(|id| (id, Progress::new(last, self.now)));
-        self.role = RoleState::Leader(Leader {
+        self.role = RoleState::Leader(Box::new(Leader {
             progress: progress.collect(),
             heartbeat_due: self.now,
             heartbeat_sequence: 0,
@@ -68,10 +71,11 @@ impl Node {
             reads: LeaderReads::default(),
             lease: Lease::default(),
             transfer: None,
+            preference: Preference::new(self.now, self.config.priority_patience_ms),
             retire_by: None,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
-        });
+        }));
         if self.config.entry_on_election {
             let payload = self.first_payload();
             self.append_own(payload);
@@ -122,6 +126,7 @@ impl Node {
             return self.step_down();
         }
         self.give_up_overdue_snapshots();
+        self.hand_over_to_preferred();
         match self.config.replication {
             Replication::Immediate => self.broadcast_heartbeat(),
             Replication::OnHeartbeat => {

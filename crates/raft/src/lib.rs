@@ -61,7 +61,8 @@
 //! leader. A leader that hears no majority for an election timeout, or whose own disk does not
 //! answer for so long, steps down. These safeguards need each other, and are on together in
 //! [`Config::new`]. Where a host tells that the connection to the leader has broken, an election may begin
-//! at once: [`Config::fast_failover_ms`].
+//! at once: [`Config::fast_failover_ms`]. Who should lead where there is a choice, a host may say
+//! ([`Config::priorities`]).
 //!
 //! # REPLICATION AND COMMITMENT
 //!
@@ -219,6 +220,7 @@ mod membership;
 mod message;
 mod node;
 mod outcome;
+mod priority;
 mod progress;
 mod proposals;
 mod quarantine;

@@ -1,6 +1,7 @@
 //! The member: its state, its inputs and its one output. What the inputs mean in each role is told
 //! in the files of the roles; here is what holds for all of them, the one check of terms above all.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -88,7 +89,7 @@ pub(crate) enum RoleState {
         /// What each member has answered; its own vote once that is durable.
         votes: BTreeMap<NodeId, bool>,
     },
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 impl Node {
@@ -439,7 +440,7 @@ impl Node {
         let role = RoleState::Follower { leader: leader.map(|leader| (leader, heard_at)) };
         let before = core::mem::replace(&mut self.role, role);
         if let RoleState::Leader(leader) = before {
-            self.end_leadership(leader);
+            self.end_leadership(*leader);
             self.reset_election_timer();
         }
     }

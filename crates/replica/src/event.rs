@@ -1,6 +1,8 @@
 //! Everything that can wake a member. The list is closed: whatever is not here cannot happen to it,
 //! and a simulator that can produce all of these has produced everything.
 
+use std::collections::BTreeMap;
+
 use quorate_raft::{
     ConfigurationChange, ElectionTimeout, Entry, Envelope, LoadId, LogIndex, NodeId, Proposal,
     ReadId, RequestId, WriteId,
@@ -77,6 +79,8 @@ pub enum Event {
     Compact(LogIndex),
     /// From now on the election timeout is this, and the running timer begins anew.
     SetElectionTimeout(ElectionTimeout),
+    /// From now on these are the members' priorities (`quorate_raft::Config::priorities`).
+    SetPriorities(BTreeMap<NodeId, u64>),
     /// From now on the heartbeat interval is this many milliseconds.
     SetHeartbeatInterval(u64),
 }

@@ -131,6 +131,7 @@ impl Replica {
             }
             Event::Compact(index) => self.node.compact(index),
             Event::SetElectionTimeout(timeout) => self.node.set_election_timeout(timeout),
+            Event::SetPriorities(priorities) => self.node.set_priorities(priorities),
             Event::SetHeartbeatInterval(ms) => self.node.set_heartbeat_interval(ms),
         }
     }

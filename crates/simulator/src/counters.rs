@@ -60,6 +60,7 @@ counters! {
     Fault PartitionsOfHalves "partitions: two groups",
     Fault PartitionsOneWay "partitions: one way only",
     Fault PartitionsBridged "partitions: two groups and a bridge",
+    Fault LeadersFaded "leaders whose connections went one after the other",
     Fault LinksFlapped "links cut for a moment",
     Fault PowerFailures "power failures",
     Fault ProcessKills "processes killed",

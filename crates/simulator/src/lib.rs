@@ -77,6 +77,7 @@ mod checkers;
 mod clients;
 mod counters;
 mod ending;
+mod fade;
 mod host;
 mod in_memory;
 mod kv_workload;

@@ -40,6 +40,7 @@ impl<W: Workload> Simulation<W> {
         match kind {
             FaultKind::Partition => self.partition(place),
             FaultKind::Flap => self.flap(place),
+            FaultKind::Fade => self.fade(),
             FaultKind::PowerFailure => self.crash(place, Death::PowerFailure),
             FaultKind::Kill => self.crash(place, Death::Kill),
             FaultKind::CrashBetweenEffects => {
@@ -221,6 +222,7 @@ impl<W: Workload> Simulation<W> {
         };
         self.counters.count(kind);
         self.note(format_args!("{}: {} / {side:?} / {bridge}", kind.name(), id_of(victim)));
+        self.network.set_lag(None);
         self.partition_last += 1;
         let delay_ms = self.fault_rng.between(1, self.options.faults.outage_ms_max);
         self.schedule.after(delay_ms, Occurrence::Heal(self.partition_last));
@@ -230,6 +232,7 @@ impl<W: Workload> Simulation<W> {
         if number == self.partition_last {
             self.note(format_args!("the partition ends"));
             self.network.partition(|_, _| false);
+            self.network.set_lag(None);
         }
     }
 }

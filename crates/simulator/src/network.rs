@@ -39,6 +39,8 @@ pub(crate) struct Network {
     blocked: Vec<bool>,
     /// By sender and receiver: whether the link itself is cut.
     cut: Vec<bool>,
+    /// Everything that is sent to this member takes up to so many milliseconds longer.
+    lag: Option<(Place, u64)>,
     /// By sender and receiver: when the latest message arrives, where order is kept.
     latest_ms: Vec<u64>,
     archive: Vec<Sent>,
@@ -53,6 +55,7 @@ impl Network {
             members,
             blocked: vec![false; links],
             cut: vec![false; links],
+            lag: None,
             latest_ms: vec![0; links],
             archive: Vec::new(),
         }
@@ -66,6 +69,12 @@ impl Network {
     pub(crate) fn set_cut(&mut self, from: Place, to: Place, cut: bool) {
         let link = self.link(from, to);
         self.cut[link] = cut;
+    }
+
+    /// From now on everything that is sent to this member takes up to so many milliseconds longer, or
+    /// nothing to anybody does any more.
+    pub(crate) fn set_lag(&mut self, lag: Option<(Place, u64)>) {
+        self.lag = lag;
     }
 
     /// Stops exactly the messages for which `stops` holds, from now on.
@@ -83,6 +92,7 @@ impl Network {
         self.options = NetworkOptions::calm();
         self.partition(|_, _| false);
         self.cut.fill(false);
+        self.lag = None;
         self.latest_ms.fill(0);
     }
 
@@ -157,7 +167,8 @@ impl Network {
             counters.count(Counter::MessagesDelayed);
             return self.rng.between(self.options.delay_ms_max, self.options.slow_ms_max);
         }
-        let delay = self.rng.between(0, self.options.delay_ms_max);
+        let lag_ms_max = self.lag.filter(|(place, _)| *place == to).map_or(0, |(_, ms)| ms);
+        let delay = self.rng.between(0, self.options.delay_ms_max + lag_ms_max);
         if !self.options.ordered {
             return delay;
         }

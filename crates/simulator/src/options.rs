@@ -130,6 +130,9 @@ pub enum FaultKind {
     Partition,
     /// One link is cut for a moment.
     Flap,
+    /// The leader's connections go one after the other, or it is cut off while it hands over. In
+    /// seeds with lease reads alone.
+    Fade,
     /// The power fails: unsynced writes are lost or torn.
     PowerFailure,
     /// The process is killed; the system goes on.
@@ -190,8 +193,9 @@ pub struct ClientOptions {
 /// Of so many seeds one has members that come and go, and another fast failover: drawn apart, so that
 /// the others are what they were before.
 const APART_SEEDS: u64 = 5;
-/// Likewise, of so many seeds one has reads under a lease.
-const LEASE_SEEDS: u64 = 10;
+/// Likewise, of so many seeds one has reads under a lease, and another members that are preferred as
+/// leaders.
+const TENTHS: u64 = 10;
 
 /// All that any seed may have.
 const ALL_FAULTS: [FaultKind; 16] = [
@@ -249,8 +253,11 @@ impl Options {
             options.raft.fast_failover_ms =
                 Rng::new(!seed).pick(&[1, election_ms / 20, election_ms]);
         }
-        if seed % LEASE_SEEDS == 3 {
+        if seed % TENTHS == 3 {
             options.lease_reads();
+        }
+        if seed % TENTHS == 9 {
+            options.prefer_members();
         }
         options
     }
@@ -287,6 +294,18 @@ impl Options {
         if Rng::new(!self.seed).chance(CHANGING_PERMILLE) {
             self.let_members_change();
         }
+        // About half of all faults, where there are others.
+        let others = self.faults.kinds.len().max(1);
+        self.faults.kinds.extend(vec![FaultKind::Fade; others]);
+    }
+
+    /// Some members are to lead rather than others.
+    fn prefer_members(&mut self) {
+        let mut rng = Rng::new(!self.seed);
+        let members = (1..=self.members as u64).map(NodeId);
+        self.raft.priorities = members.map(|id| (id, rng.below(3))).collect();
+        let election_ms = self.raft.election_timeout.minimum_ms();
+        self.raft.priority_patience_ms = election_ms * rng.pick(&[1, 5, 20]);
     }
 
     /// The same cluster without any fault, for a first look.

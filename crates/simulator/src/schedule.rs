@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 
 use quorate_raft::{Envelope, Load};
 
+use crate::fade::Stage;
 use crate::network::Sent;
 use crate::transfer::{Part, Reply};
 use crate::workload::OperationId;
@@ -80,6 +81,15 @@ pub(crate) enum Occurrence {
     Fault,
     /// The partition of this number ends.
     Heal(u64),
+    /// A leader loses more of its connections.
+    Fade {
+        /// The leader.
+        place: Place,
+        /// How far it has gone then.
+        stage: Stage,
+        /// The number of the partition that this is.
+        partition: u64,
+    },
     /// A link that was cut is there again.
     Reconnect(Place, Place),
     /// Somebody makes room on a full disk.

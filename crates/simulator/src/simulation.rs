@@ -219,6 +219,9 @@ impl<W: Workload> Simulation<W> {
             Occurrence::GiveUp(operation) => self.give_up(operation),
             Occurrence::Fault => self.strike()?,
             Occurrence::Heal(number) => self.heal_partition(number),
+            Occurrence::Fade { place, stage, partition } => {
+                self.go_on_fading(place, stage, partition);
+            }
             Occurrence::Reconnect(from, to) => self.reconnect(from, to),
             Occurrence::MakeRoom(place) => self.make_room(place),
             Occurrence::Part { from, to, connection, part } => {

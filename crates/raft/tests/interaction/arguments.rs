@@ -1,5 +1,6 @@
 //! What the scripts' commands are given beside numbers and texts.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use quorate_raft::{EntryId, Member, MemberChange, NodeId};
@@ -17,6 +18,10 @@ pub(crate) enum Lease {
     On,
     Promise,
 }
+
+/// The members' priorities, in the order of their numbers: `0/2/1`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Priorities(pub(crate) BTreeMap<NodeId, u64>);
 
 /// An entry: `index@term`.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +82,16 @@ impl FromStr for Lease {
             "promise" => Ok(Self::Promise),
             _ => Err("on or promise".to_string()),
         }
+    }
+}
+
+impl FromStr for Priorities {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let priority = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
+        let numbered = (1..).map(NodeId).zip(text.split('/'));
+        numbered.map(|(id, text)| Ok((id, priority(text)?))).collect::<Result<_, _>>().map(Self)
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn set_limit(
             "memory_bytes_max" => config.memory_bytes_max = size,
             "catch_up_bytes_per_second_max" => config.catch_up_bytes_per_second_max = value,
             "members_max" => config.members_max = size,
+            "priority_patience_ms" => config.priority_patience_ms = value,
             "promotion_entries_max" => config.promotion_entries_max = value,
             "memory_unapplied_bytes_max" => config.memory_unapplied_bytes_max = size,
             _ => return Err(format!("no such limit: {name}").into()),

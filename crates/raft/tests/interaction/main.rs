@@ -83,6 +83,11 @@ fn lease() {
 }
 
 #[test]
+fn priority() {
+    run_scripts("priority");
+}
+
+#[test]
 fn transfer() {
     run_scripts("transfer");
 }

@@ -225,10 +225,15 @@ proptest! {
         nodes in 1u64..6,
         safeguards in any::<bool>(),
         leases in any::<bool>(),
+        priorities in proptest::collection::vec(0u64..4, 5),
         steps in proptest::collection::vec(step(5), 1..200),
     ) {
+        let configure = |id| Config {
+            priorities: (1..).map(NodeId).zip(priorities.clone()).collect(),
+            ..config(id, safeguards, leases)
+        };
         let manual = Manual { persist: true, apply: true, ..Manual::default() };
-        let mut cluster = Cluster::new(nodes, manual, |id| config(id, safeguards, leases));
+        let mut cluster = Cluster::new(nodes, manual, configure);
         let mut asked = 0;
         for step in steps.iter().filter(|step| !matches!(step, Step::Change(..))) {
             take(&mut cluster, &within(step, nodes), &mut asked);
@@ -245,10 +250,15 @@ proptest! {
     fn whoever_comes_and_goes_members_agree(
         first in 1u64..5,
         leases in any::<bool>(),
+        priorities in proptest::collection::vec(0u64..4, 5),
         steps in proptest::collection::vec(step(5), 1..300),
     ) {
+        let configure = |id| Config {
+            priorities: (1..).map(NodeId).zip(priorities.clone()).collect(),
+            ..config(id, true, leases)
+        };
         let manual = Manual { persist: true, apply: true, ..Manual::default() };
-        let mut cluster = Cluster::new(first, manual, |id| config(id, true, leases));
+        let mut cluster = Cluster::new(first, manual, configure);
         (first + 1..=5).for_each(|id| cluster.join(NodeId(id)));
         let mut asked = 0;
         for step in steps.iter().filter(|step| !matches!(step, Step::Rejoin(_))) {

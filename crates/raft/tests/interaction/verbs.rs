@@ -9,7 +9,7 @@ use quorate_raft::{
     HardState, LeaseReads, LogIndex, Message, NodeId, Payload, Term,
 };
 
-use crate::arguments::{By, Id, Lease, Step, Switch};
+use crate::arguments::{By, Id, Lease, Priorities, Step, Switch};
 use crate::cluster::{Cluster, Manual};
 use crate::limits::set_limit;
 use crate::network::Filter;
@@ -44,6 +44,8 @@ pub(crate) enum Verb {
         failover: u64,
         #[arg(key)]
         lease: Option<Lease>,
+        #[arg(key)]
+        priorities: Option<Priorities>,
         #[arg(key)]
         persist: Option<By>,
         #[arg(key)]
@@ -462,7 +464,7 @@ impl Script {
         else {
             return Err("a cluster begins with `cluster`".into());
         };
-        let Verb::Cluster { persist, apply, load, snapshot, .. } = verb else {
+        let Verb::Cluster { persist, apply, load, snapshot, priorities, .. } = verb else {
             return Err("a cluster begins with `cluster`".into());
         };
         let configure = |id| {
@@ -484,6 +486,7 @@ impl Script {
             set(&mut config.sticky_leader, sticky);
             set(&mut config.forward_proposals, forward);
             config.fast_failover_ms = *failover;
+            config.priorities = priorities.clone().unwrap_or_default().0;
             config.lease_reads = lease.map(|lease| LeaseReads {
                 clock_drift_parts_per_million: 100_000,
                 serve: lease == Lease::On,
