@@ -23,6 +23,7 @@ use crate::message::Message;
 use crate::node::{Node, RoleState};
 use crate::outcome::{DropReason, ProposalOutcome};
 use crate::progress::{Progress, State};
+use crate::ready::StepDown;
 use crate::types::{EntryId, LogIndex, NodeId, Payload, RequestId, Term};
 
 impl Node {
@@ -222,7 +223,7 @@ impl Node {
         let due = *leader.retire_by.get_or_insert(retire_by);
         let told = leader.transfer.as_ref().is_some_and(|transfer| transfer.told);
         if told || self.now >= due {
-            return self.step_down();
+            return self.step_down(StepDown::Removed);
         }
         if leader.transfer.is_none() && self.hand_over().is_some() {
             self.hand_over_if_caught_up();

@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::proposals::SeenForwards;
 use crate::quorum::{is_quorum, reached_by_quorum};
 use crate::reads::{LeaderReads, Reader};
+use crate::ready::StepDown;
 use crate::types::{EntryId, LogIndex, Millis, NodeId, Payload, ReadId, RequestId, Term};
 
 /// The state of a leader (paper, figure 2: reinitialised after election).
@@ -84,12 +85,18 @@ impl Node {
     }
 
     /// Steps down within the term.
-    pub(crate) fn step_down(&mut self) {
+    pub(crate) fn step_down(&mut self, why: StepDown) {
+        let leads = matches!(self.role, RoleState::Leader(_));
         self.become_follower(self.term(), None);
+        if leads {
+            self.last_step_down = Some(why);
+        }
     }
 
     /// Ends what only this leadership could have brought to an end.
     pub(crate) fn end_leadership(&mut self, leader: Leader) {
+        let told = leader.transfer.as_ref().is_some_and(|transfer| transfer.told);
+        self.last_step_down = Some(if told { StepDown::HandedOver } else { StepDown::LaterTerm });
         for reader in leader.reads.abandon() {
             match reader {
                 Reader::Local(read) => {
@@ -122,8 +129,11 @@ impl Node {
         if leader.heartbeat_due > self.now {
             return;
         }
-        if self.config.check_quorum && (!self.hears_quorum() || self.disk_is_stalled()) {
-            return self.step_down();
+        if self.config.check_quorum && !self.hears_quorum() {
+            return self.step_down(StepDown::QuorumLost);
+        }
+        if self.disk_is_stalled() {
+            return self.step_down(StepDown::DiskStalled);
         }
         self.give_up_overdue_snapshots();
         self.hand_over_to_preferred();

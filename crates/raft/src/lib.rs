@@ -243,7 +243,7 @@ pub use message::{AppendResult, Envelope, Message, Proposal};
 pub use node::Node;
 pub use outcome::{DropReason, ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};
 pub use ready::{
-    HandOut, Load, PeerProgress, Persist, ProgressState, Ready, Role, RoleChange, Status,
+    HandOut, Load, PeerProgress, Persist, ProgressState, Ready, Role, RoleChange, Status, StepDown,
 };
 pub use recovered::Recovered;
 pub use types::{

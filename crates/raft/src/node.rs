@@ -15,7 +15,7 @@ use crate::message::{AppendResult, Envelope, Message};
 use crate::outcome::{ProposalEnd, ProposalOutcome, ReadEnd, ReadFailure, ReadOutcome};
 use crate::proposals::{Proposals, SeenForwards};
 use crate::reads::PendingReads;
-use crate::ready::{HandOut, Persist, Ready, RoleChange};
+use crate::ready::{HandOut, Persist, Ready, RoleChange, StepDown};
 use crate::recovered::Recovered;
 use crate::rng::Rng;
 use crate::types::{
@@ -68,6 +68,7 @@ pub struct Node {
     pub(crate) hurry_until: Millis,
     /// Until then it neither votes nor stands, with lease reads.
     pub(crate) promised_until: Millis,
+    pub(crate) last_step_down: Option<StepDown>,
     reported: Option<RoleChange>,
     /// The configuration of which the host was told last.
     reported_configuration: u64,
@@ -125,6 +126,7 @@ impl Node {
             election_due: now,
             hurry_until: now,
             promised_until: now,
+            last_step_down: None,
             reported: None,
             reported_configuration: 0,
             fault: None,
@@ -510,7 +512,7 @@ impl Node {
     /// Falls silent for good.
     pub(crate) fn fail(&mut self, fault: Fault) {
         if self.fault.is_none() {
-            self.become_follower(self.term(), None);
+            self.step_down(StepDown::Fault);
             self.end_all(ProposalOutcome::Unknown, ReadFailure::LeaderChanged);
             self.ready.messages.clear();
             self.durability.discard_withheld();

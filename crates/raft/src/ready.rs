@@ -139,6 +139,23 @@ pub struct RoleChange {
     pub leader: Option<NodeId>,
 }
 
+/// Why a member stopped leading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// It heard of a later term: others have elected somebody, or are about to.
+    LaterTerm,
+    /// It had called another member to stand, and then heard of a later term.
+    HandedOver,
+    /// It heard no majority for an election timeout.
+    QuorumLost,
+    /// Its own disk has not finished a write for an election timeout.
+    DiskStalled,
+    /// It is no voter any more, and that is committed.
+    Removed,
+    /// It met a [`Fault`].
+    Fault,
+}
+
 /// A look at a member, for tests, operators and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {

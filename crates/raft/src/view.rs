@@ -4,7 +4,7 @@
 use crate::configuration::Configuration;
 use crate::node::{Node, RoleState};
 use crate::progress::State;
-use crate::ready::{PeerProgress, ProgressState, Role, RoleChange, Status};
+use crate::ready::{PeerProgress, ProgressState, Role, RoleChange, Status, StepDown};
 use crate::types::{EntryId, LogIndex, NodeId, SnapshotMeta, Term};
 
 impl Node {
@@ -36,6 +36,12 @@ impl Node {
             RoleState::Leader(_) => Role::Leader,
         };
         RoleChange { role, term: self.term(), leader: self.leader() }
+    }
+
+    /// Why it stopped leading when it last did so in this life: for the host to log when the role
+    /// changes. `None` where it never has.
+    pub fn last_step_down(&self) -> Option<StepDown> {
+        self.last_step_down
     }
 
     /// A look at everything that operators ask for.

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use quorate_raft::{
-    AppendResult, ChangeRefusal, Configuration, DropReason, Entry, MemberChange, Message, Payload,
-    Persist, Proposal, ProposalOutcome, ReadFailure, ReadOutcome, Role, RoleChange, Status,
+    AppendResult, ChangeRefusal, Configuration, DropReason, Entry, Member, MemberChange, Message,
+    NodeId, Payload, Persist, Proposal, ProposalOutcome, ReadFailure, ReadOutcome, Role,
+    RoleChange, Status, StepDown,
 };
 
 /// The message's name.
@@ -100,14 +101,17 @@ pub(crate) fn entry(entry: &Entry) -> String {
     }
 }
 
-/// `voters 1 2 4 outgoing 1 2 3 learners 5`.
+/// `voters 1 2 4 outgoing 1 2 3 learners 5`, and of whom an incarnation is recorded: `recorded 2`.
 pub(crate) fn configuration(configuration: &Configuration) -> String {
     let sets = [
         ("voters", &configuration.voters),
         ("outgoing", &configuration.outgoing),
         ("learners", &configuration.learners),
     ];
-    let named = sets.into_iter().filter(|(name, set)| *name == "voters" || !set.is_empty());
+    let has_record = |(_, member): &(&NodeId, &Member)| member.incarnation != 0;
+    let recorded = configuration.members.iter().filter(has_record).map(|(id, _)| *id).collect();
+    let sets = sets.into_iter().chain([("recorded", &recorded)]);
+    let named = sets.filter(|(name, set)| *name == "voters" || !set.is_empty());
     let printed = named.map(|(name, set)| {
         let ids: Vec<String> = set.iter().map(|id| id.0.to_string()).collect();
         format!("{name} {}", ids.join(" "))
@@ -155,6 +159,18 @@ pub(crate) fn role(change: RoleChange) -> String {
         (Role::PreCandidate, _) => "is pre-candidate".to_string(),
         (Role::Follower, Some(leader)) => format!("follows {leader}"),
         (Role::Follower, None) => "follows nobody".to_string(),
+    }
+}
+
+pub(crate) fn step_down(why: Option<StepDown>) -> &'static str {
+    match why {
+        None => "it never has",
+        Some(StepDown::LaterTerm) => "a later term",
+        Some(StepDown::HandedOver) => "handed over",
+        Some(StepDown::QuorumLost) => "quorum lost",
+        Some(StepDown::DiskStalled) => "disk stalled",
+        Some(StepDown::Removed) => "removed",
+        Some(StepDown::Fault) => "fault",
     }
 }
 

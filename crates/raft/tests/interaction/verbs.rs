@@ -247,6 +247,8 @@ pub(crate) enum Verb {
 
     /// Prints the members' status, all where none is given.
     Status { node: Option<u64> },
+    /// Prints why a member stopped leading last.
+    StepDown { node: u64 },
     /// Prints what the members have applied and on disk, all where none is given.
     State { node: Option<u64> },
 }
@@ -295,6 +297,10 @@ impl Script {
                         cluster.say(&line);
                     }
                 }
+            }
+            Verb::StepDown { node } => {
+                let why = cluster.node(NodeId(*node)).last_step_down();
+                cluster.say(print::step_down(why));
             }
             Verb::State { node } => {
                 for id in one_or_all(cluster, *node) {
