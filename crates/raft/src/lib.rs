@@ -195,7 +195,7 @@
 //! - Snapshots travel outside: the core says who needs one and takes note of one that has arrived.
 //!   Chunks, resumption and rates are the host's (dissertation, chapter 5; paper, section 7).
 //! - Sessions: a command that was unknown and is proposed again is applied again, unless the state
-//!   machine knows better (dissertation, section 6.3).
+//!   machine knows better (dissertation, section 6.3); `Sessions` in `quorate-replica` helps it to.
 //! - Witnesses, quiescence and heartbeats shared by many groups.
 //! - A member whose disk has lost what it acknowledged stops with a [`Fault`], as soon as that
 //!   shows. It does not repair itself here.

@@ -8,6 +8,7 @@ use crate::counters::Counter;
 use crate::member::{Input, Member};
 use crate::schedule::{Occurrence, Place};
 use crate::simulation::{Simulation, id_of};
+use crate::storage::Death;
 use crate::workload::Workload;
 
 /// How far it has gone.
@@ -19,10 +20,21 @@ pub(crate) enum Stage {
     Mute,
     /// It hears nobody either.
     Alone,
+    /// One of those that it could still reach is started anew, on the other side.
+    Deserted {
+        /// Which one.
+        deserter: Place,
+        /// Who is left with the leader, one bit each.
+        left: u64,
+    },
+    /// That one is told to stand there.
+    Stands,
 }
 
 /// Of so many fading leaders in a thousand one is told to hand over first.
 const TRANSFER_PERMILLE: u64 = 400;
+/// Of so many of the others one is deserted.
+const DESERT_PERMILLE: u64 = 400;
 
 impl<W: Workload> Simulation<W> {
     /// The leader begins to fade, where there is one. It takes the place of a partition.
@@ -38,9 +50,34 @@ impl<W: Workload> Simulation<W> {
             let (network, host) = (&self.options.network, &self.options.host);
             let soon_ms = 4 * network.delay_ms_max + host.write_ms_max + 2 * host.batch_ms_max + 1;
             self.fade_further(leader, Stage::Alone, soon_ms);
+        } else if self.fault_rng.chance(DESERT_PERMILLE) {
+            self.leave_a_bare_majority(leader);
         } else {
             self.fade_to(leader, Stage::Late);
         }
+    }
+
+    /// The leader keeps a bare majority, until one of that goes over to the others, who have long been
+    /// waiting for a vote.
+    fn leave_a_bare_majority(&mut self, leader: Place) {
+        let members = self.members.len();
+        let mut others: Vec<Place> = (0..members).filter(|place| *place != leader).collect();
+        let mut left = 1 << leader;
+        let mut deserter = leader;
+        for _ in 0..members / 2 {
+            deserter = others.swap_remove(self.fault_rng.position(others.len()));
+            left |= 1 << deserter;
+        }
+        self.split(left);
+        left &= !(1 << deserter);
+        let election_ms = self.options.raft.election_timeout.minimum_ms();
+        let patience_ms = self.fault_rng.between(election_ms, 3 * election_ms);
+        let (stage, partition) = (Stage::Deserted { deserter, left }, self.partition_last);
+        self.schedule.after(patience_ms, Occurrence::Fade { place: leader, stage, partition });
+    }
+
+    fn split(&mut self, side: u64) {
+        self.network.partition(|from, to| (side >> from & 1) != (side >> to & 1));
     }
 
     /// The next stage, unless all is mended by now.
@@ -62,11 +99,27 @@ impl<W: Workload> Simulation<W> {
                 self.network.partition(|from, to| from == place && to != place);
                 self.fade_further(place, Stage::Alone, election_ms);
             }
-            Stage::Alone => {
-                self.network.partition(|from, to| (from == place) != (to == place));
+            Stage::Stands => self.put_in(place, Input::Event(Event::Campaign)),
+            Stage::Alone | Stage::Deserted { .. } => {
+                if let Stage::Deserted { deserter, left } = stage {
+                    self.restart_soon(deserter);
+                    self.split(left);
+                } else {
+                    self.split(1 << place);
+                }
                 let outage_ms = self.fault_rng.between(election_ms, 4 * election_ms);
                 self.schedule.after(outage_ms, Occurrence::Heal(self.partition_last));
             }
+        }
+    }
+
+    fn restart_soon(&mut self, place: Place) {
+        if self.members[place].life.is_some() {
+            self.die(place, Death::Kill);
+            let election_ms = self.options.raft.election_timeout.minimum_ms();
+            let delay_ms = self.fault_rng.between(1, election_ms / 4);
+            self.schedule.after(delay_ms, Occurrence::Start(place));
+            self.fade_further(place, Stage::Stands, election_ms / 2);
         }
     }
 
