@@ -6,7 +6,7 @@
 //! - *Who waits longer.* A member waits a whole election timeout more before it stands for each
 //!   priority above its own that a voter has, three at most. So the preferred one stands first, and
 //!   where it cannot win, the next one follows.
-//! - *Who hands over.* A leader that has led for [`Config::priority_patience_ms`] hands over to the
+//! - *Who hands over.* A leader that has led for `Config::priority_patience_ms` hands over to the
 //!   voter of the highest priority above its own that it hears and that has caught up.
 //!
 //! Nobody refuses a vote for it, and that is what keeps it alive: raft-rs lets voters refuse
