@@ -380,11 +380,12 @@ impl Node {
         // Before an entry of our own term is committed, our commit index may be behind what an
         // earlier leader told its clients (etcd #7331).
         let committed = self.has_committed_in_own_term();
-        let (commit, leased) = (self.log.commit(), self.holds_lease());
-        let RoleState::Leader(leader) = &mut self.role else { return };
+        let RoleState::Leader(leader) = &self.role else { return };
         if !committed || !leader.reads.is_gathering() {
             return;
         }
+        let (commit, leased) = (self.log.commit(), self.holds_lease());
+        let RoleState::Leader(leader) = &mut self.role else { return };
         if leased {
             for reader in leader.reads.take_gathered() {
                 self.answer_read(reader, commit);
