@@ -14,6 +14,8 @@ mod seeds;
 
 /// One of which only the commands are written, and what must hold of it.
 mod commands;
+/// Clients that ask again, with and without sessions.
+mod sessions;
 
 /// The program itself, at the end of a pipe.
 mod command_line;
