@@ -76,7 +76,7 @@ impl Node {
     pub(crate) fn first_payload(&self) -> Payload {
         if self.log.lacks_first_configuration() {
             let configuration = self.log.configuration().clone();
-            Payload::Configuration { request: None, configuration }
+            Payload::Configuration { request: None, configuration: configuration.into() }
         } else {
             Payload::Empty
         }
@@ -143,6 +143,7 @@ impl Node {
         request: Option<RequestId>,
         configuration: Configuration,
     ) -> EntryId {
+        let configuration = configuration.into();
         let id = self.append_own(Payload::Configuration { request, configuration });
         self.follow_configuration(id);
         // A smaller majority may have been reached already.

@@ -60,6 +60,7 @@ impl Recovered {
         let last = self.last_id();
         let term: Term = self.hard_state.term.max(last.term).next();
         let id = EntryId { term, index: last.index.next() };
+        let configuration = configuration.into();
         let payload = Payload::Configuration { request: None, configuration };
         Persist {
             write: WriteId(0),
@@ -107,7 +108,7 @@ mod tests {
             let Payload::Configuration { configuration, .. } = payload else { panic!("no other") };
             recovered.terms.push(*id);
             recovered.last = id.index;
-            recovered.configurations.push((id.index, configuration.clone()));
+            recovered.configurations.push((id.index, Configuration::clone(configuration)));
         }
         recovered
     }

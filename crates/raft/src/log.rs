@@ -11,6 +11,9 @@ use crate::recovered::Recovered;
 use crate::terms::TermTable;
 use crate::types::{Entry, EntryId, LogIndex, Payload, SnapshotMeta, Term};
 
+/// Room that a slice of entries begins with at most: one that turns out larger grows.
+const SLICE_ENTRIES_EXPECTED: usize = 1024;
+
 /// ```text
 ///   snapshot        memory_first                                 last
 ///      |                 |                                         |
@@ -186,7 +189,7 @@ impl Log {
             assert!(entry.id.index == self.last.next(), "entries are appended in order");
             self.terms.push(entry.id);
             if let Payload::Configuration { configuration, .. } = &entry.payload {
-                self.configurations.push((entry.id.index, configuration.clone()));
+                self.configurations.push((entry.id.index, Configuration::clone(configuration)));
                 self.configuration_epoch += 1;
             }
             self.last = entry.id.index;
@@ -290,7 +293,9 @@ impl Log {
         }
         let skip = usize::try_from(from.0 - first.0).expect("memory fits the address space");
         let mut bytes = 0;
-        let mut slice = Vec::new();
+        let wanted = usize::try_from(to.0 - from.0).unwrap_or(usize::MAX).saturating_add(1);
+        let there = self.memory.len().saturating_sub(skip);
+        let mut slice = Vec::with_capacity(wanted.min(there).min(SLICE_ENTRIES_EXPECTED));
         for entry in self.memory.iter().skip(skip) {
             let size = entry.size_bytes();
             if entry.id.index > to || (!slice.is_empty() && bytes + size > bytes_max) {
@@ -425,9 +430,10 @@ mod tests {
         let mut log = Log::new(Recovered { snapshot, ..Recovered::default() }).unwrap();
         log.append((1..=5).map(|index| {
             let payload = match index {
-                2 | 4 => {
-                    Payload::Configuration { request: None, configuration: configuration(index) }
-                }
+                2 | 4 => Payload::Configuration {
+                    request: None,
+                    configuration: configuration(index).into(),
+                },
                 _ => Payload::Empty,
             };
             Entry { id: EntryId::new(1, index), payload }

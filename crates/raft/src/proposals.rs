@@ -14,11 +14,11 @@ use crate::types::{Entry, Millis, NodeId, RequestId, Term};
 /// been seen by then has had no effect and never will.
 ///
 /// Invariants:
-/// - `by_term` holds exactly what `waiting` holds.
+/// - `in_term` counts those of each term in `waiting`, and has no term without any.
 #[derive(Debug, Default)]
 pub(crate) struct Proposals {
     waiting: BTreeMap<RequestId, Term>,
-    by_term: BTreeSet<(Term, RequestId)>,
+    in_term: BTreeMap<Term, usize>,
     /// In the order in which they came, which is that of their deadlines.
     order: VecDeque<(Millis, RequestId)>,
 }
@@ -34,7 +34,7 @@ impl Proposals {
 
     pub(crate) fn insert(&mut self, request: RequestId, deadline: Millis, term: Term) {
         self.waiting.insert(request, term);
-        self.by_term.insert((term, request));
+        *self.in_term.entry(term).or_default() += 1;
         self.order.push_back((deadline, request));
     }
 
@@ -54,21 +54,24 @@ impl Proposals {
 
     /// Takes those of terms before `term` off the list.
     pub(crate) fn take_before(&mut self, term: Term) -> Vec<RequestId> {
-        let mut taken = Vec::new();
-        while let Some(&(of, request)) = self.by_term.first()
-            && of < term
-        {
-            self.by_term.pop_first();
-            self.waiting.remove(&request);
-            taken.push(request);
+        // Asked for every entry, and almost never so.
+        if self.in_term.first_key_value().is_none_or(|(&oldest, _)| oldest >= term) {
+            return Vec::new();
         }
-        taken
+        let mut taken: Vec<_> = self.waiting.extract_if(.., |_, of| *of < term).collect();
+        taken.sort_by_key(|&(request, of)| (of, request));
+        self.in_term.retain(|of, _| *of >= term);
+        taken.into_iter().map(|(request, _)| request).collect()
     }
 
     /// Takes a proposal off the list, where it is still on it.
     pub(crate) fn remove(&mut self, request: RequestId) -> bool {
         let Some(term) = self.waiting.remove(&request) else { return false };
-        self.by_term.remove(&(term, request));
+        let count = self.in_term.get_mut(&term).expect("every proposal is counted");
+        *count -= 1;
+        if *count == 0 {
+            self.in_term.remove(&term);
+        }
         true
     }
 
@@ -93,7 +96,7 @@ impl Proposals {
 
     pub(crate) fn take_all(&mut self) -> Vec<RequestId> {
         self.order.clear();
-        self.by_term.clear();
+        self.in_term.clear();
         core::mem::take(&mut self.waiting).into_keys().collect()
     }
 }

@@ -99,8 +99,8 @@ pub enum Payload {
     Configuration {
         /// Whose wish it was; `None` where a leader leaves a joint configuration by itself.
         request: Option<RequestId>,
-        /// The configuration.
-        configuration: Configuration,
+        /// The configuration. Behind a pointer, so that it does not make every entry larger.
+        configuration: Arc<Configuration>,
     },
 }
 

@@ -102,7 +102,9 @@ impl PendingBatch {
         let bytes =
             self.builder.push(RecordKind::Entry, GROUP, entry.id, |out| encode_entry(entry, out));
         self.changes.push(Change::Entry(match &entry.payload {
-            Payload::Configuration { configuration, .. } => Some(configuration.clone()),
+            Payload::Configuration { configuration, .. } => {
+                Some(Configuration::clone(configuration))
+            }
             _ => None,
         }));
         check_record(bytes, bytes_max)?;

@@ -18,6 +18,7 @@
 //! checksum of it all.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use quorate_raft::{
     Configuration, Entry, EntryId, GroupId, LogIndex, Member, NodeId, Payload, RequestId,
@@ -118,7 +119,8 @@ pub(crate) fn decode_entry(id: EntryId, bytes: &[u8]) -> Result<Entry, DecodeErr
                 1 => Some(decode_request(&mut cursor)?),
                 kind => return Err(DecodeError::UnknownKind(kind)),
             };
-            Payload::Configuration { request, configuration: decode_configuration(cursor)? }
+            let configuration = decode_configuration(cursor)?.into();
+            Payload::Configuration { request, configuration }
         }
         kind => return Err(DecodeError::UnknownKind(kind)),
     };
@@ -133,7 +135,9 @@ pub(crate) fn decode_entry_configuration(
         None => Err(DecodeError::Truncated),
         Some(&PAYLOAD_CONFIGURATION) => {
             decode_entry(EntryId::default(), bytes).map(|entry| match entry.payload {
-                Payload::Configuration { configuration, .. } => Some(configuration),
+                Payload::Configuration { configuration, .. } => {
+                    Some(Arc::unwrap_or_clone(configuration))
+                }
                 _ => None,
             })
         }
@@ -237,7 +241,10 @@ mod tests {
         for request in [None, Some(RequestId { member: NodeId(1), boot: 2, sequence: 3 })] {
             let configuration = Configuration { version: 4, ..configuration.clone() };
             let id = EntryId::new(3, 4);
-            let entry = Entry { id, payload: Payload::Configuration { request, configuration } };
+            let entry = Entry {
+                id,
+                payload: Payload::Configuration { request, configuration: configuration.into() },
+            };
             let mut bytes = Vec::new();
             encode_entry(&entry, &mut bytes);
             assert_eq!(decode_entry(id, &bytes), Ok(entry));

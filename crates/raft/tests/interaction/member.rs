@@ -108,7 +108,7 @@ impl Disk {
                 terms.push(entry.id);
             }
             if let Payload::Configuration { configuration, .. } = &entry.payload {
-                configurations.push((entry.id.index, configuration.clone()));
+                configurations.push((entry.id.index, Configuration::clone(configuration)));
             }
         }
         Recovered {

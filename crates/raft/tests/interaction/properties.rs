@@ -54,8 +54,10 @@ pub(crate) fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         Just(Payload::Empty),
         request().prop_map(|request| Payload::Command { request, data: Arc::from(*b"x") }),
-        configuration()
-            .prop_map(|configuration| Payload::Configuration { request: None, configuration }),
+        configuration().prop_map(|configuration| Payload::Configuration {
+            request: None,
+            configuration: configuration.into()
+        }),
     ]
 }
 
@@ -454,7 +456,7 @@ fn a_version_that_no_group_can_have_reached_is_ignored() {
         let configuration =
             Configuration { version, ..Configuration::of_voters((1..=3).map(NodeId)) };
         let payload =
-            Payload::Configuration { request: None, configuration: configuration.clone() };
+            Payload::Configuration { request: None, configuration: configuration.clone().into() };
         let entries = vec![Entry { id: EntryId::new(1, 1), payload }];
         let (previous, commit) = (EntryId::default(), LogIndex(0));
         let append = Message::AppendRequest { sequence: 1, previous, entries, commit };

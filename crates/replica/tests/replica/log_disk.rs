@@ -71,7 +71,7 @@ impl LogDisk {
                 terms.push(entry.id);
             }
             if let Payload::Configuration { configuration, .. } = &entry.payload {
-                configurations.push((entry.id.index, configuration.clone()));
+                configurations.push((entry.id.index, (**configuration).clone()));
             }
             bytes += entry.size_bytes() as u64;
             sizes.push((entry.id.index, bytes));

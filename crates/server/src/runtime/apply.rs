@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use quorate_raft::{Entry, LogIndex, Payload, SnapshotMeta};
+use quorate_raft::{Configuration, Entry, LogIndex, Payload, SnapshotMeta};
 use quorate_replica::{Background, BoxedJob, Event};
 
 use super::handle::Shared;
@@ -117,7 +117,7 @@ impl<M: HostedMachine> Applier<'_, M> {
                 self.machine.configured(configuration);
                 if let Some(Waiter::Change(respond)) = waiter {
                     // As above.
-                    let _ = respond.send(Ok(configuration.clone()));
+                    let _ = respond.send(Ok(Configuration::clone(configuration)));
                 }
             }
         }

@@ -338,7 +338,7 @@ fn entry_from_wire(entry: wire::Entry) -> Result<Entry, CodecError> {
             let request = entry.configuration_request.map(request_id_from_wire);
             Payload::Configuration {
                 request,
-                configuration: configuration_from_wire(configuration),
+                configuration: configuration_from_wire(configuration).into(),
             }
         }
     };
@@ -500,7 +500,7 @@ mod tests {
                 id: EntryId::new(3, 10),
                 payload: Payload::Configuration {
                     request: Some(request(6)),
-                    configuration: configuration(),
+                    configuration: configuration().into(),
                 },
             },
             Entry {

@@ -120,7 +120,7 @@ impl StateMachineSafety {
             return fails(format!("{request:?} is in the log at {earlier} and at {index}"));
         }
         if let Payload::Configuration { configuration, .. } = &entry.payload {
-            self.configurations.insert(index, configuration.clone());
+            self.configurations.insert(index, Configuration::clone(configuration));
         }
         self.entries.push(this);
         Ok(())

@@ -67,7 +67,7 @@ fn configured(term: u64, index: u64, voters: u64, version: u64) -> Entry {
     let configuration =
         Configuration { version, ..Configuration::of_voters((1..=voters).map(NodeId)) };
     let request = version.is_multiple_of(2).then(RequestId::default);
-    let payload = Payload::Configuration { request, configuration };
+    let payload = Payload::Configuration { request, configuration: configuration.into() };
     Entry { id: EntryId::new(term, index), payload }
 }
 

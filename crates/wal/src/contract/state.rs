@@ -110,7 +110,7 @@ impl State {
     fn configurations(&self) -> impl Iterator<Item = (LogIndex, Configuration)> {
         self.entries.iter().filter_map(|entry| match &entry.payload {
             Payload::Configuration { configuration, .. } => {
-                Some((entry.id.index, configuration.clone()))
+                Some((entry.id.index, Configuration::clone(configuration)))
             }
             _ => None,
         })

@@ -311,7 +311,7 @@ impl Journal {
         }
         let configurations = entries.iter().filter_map(|entry| match &entry.payload {
             Payload::Configuration { configuration, .. } if bug != Bug::ForgetsConfigurations => {
-                Some((entry.id.index, configuration.clone()))
+                Some((entry.id.index, (**configuration).clone()))
             }
             _ => None,
         });

@@ -85,7 +85,7 @@ fn to_persist(action: &Action, model: &Model) -> Persist {
             configuration.version = *voters / 2;
             let id = EntryId { term: Term(term), index: last.index.next() };
             let request = voters.is_multiple_of(2).then(RequestId::default);
-            let payload = Payload::Configuration { request, configuration };
+            let payload = Payload::Configuration { request, configuration: configuration.into() };
             persist(vec![Entry { id, payload }])
         }
         Action::Install { ahead, matching, entries } => {

@@ -126,7 +126,7 @@ impl Model {
         let configurations: Vec<_> = (self.entries.iter())
             .filter_map(|entry| match &entry.payload {
                 Payload::Configuration { configuration: it, .. } => {
-                    Some((entry.id.index, it.clone()))
+                    Some((entry.id.index, Configuration::clone(it)))
                 }
                 _ => None,
             })
