@@ -22,6 +22,8 @@ Usage: cargo xtask COMMAND
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
   replace-members            replaces three members, one after the other, under load
+  core-benchmark [--rounds N]
+                             the core beside the crates raft and openraft, each N times in turn
   etcdctl                    the real etcdctl against three members
   differential [--sequences N] [--seed S]
                              the same calls to a real etcd and to three members, N sequences of them
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),
         ["kill-leader", "--rounds", rounds] => suites::kill_leader(Profile::Release, rounds),
         ["replace-members"] => suites::replace_members(Profile::Release),
+        ["core-benchmark"] => suites::core_benchmark("5"),
+        ["core-benchmark", "--rounds", rounds] => suites::core_benchmark(rounds),
         ["etcdctl"] => suites::etcdctl(Profile::Release),
         ["differential", options @ ..] => match options {
             [] => suites::differential(Profile::Release, "5000", "1"),

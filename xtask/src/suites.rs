@@ -48,6 +48,14 @@ pub(crate) fn replace_members(profile: Profile) -> Result<()> {
     conformance(profile, &["--exact", "membership::all_members_are_replaced_under_load"], &[])
 }
 
+/// The core beside two other libraries, which nobody has to build for anything else.
+pub(crate) fn core_benchmark(rounds: &str) -> Result<()> {
+    let mut cargo = command("cargo", &["run", "--quiet", "--release"]);
+    cargo.args(["--manifest-path", "tools/core-benchmark/Cargo.toml"]);
+    cargo.args(["--target-dir", "target/core-benchmark", "--", count(rounds)?]);
+    run_command(&mut cargo)
+}
+
 /// The real etcdctl against a real cluster.
 pub(crate) fn etcdctl(profile: Profile) -> Result<()> {
     with_go("etcdctl against quorate", || conformance(profile, &["etcdctl::"], &[]))

@@ -29,13 +29,6 @@ const LIBRARIES: [Library; 3] =
 
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5);
-    if let Some(only) = std::env::args().nth(2) {
-        // For a profiler: one row of one library.
-        let batch: usize = only.parse().unwrap();
-        let which: usize = std::env::args().nth(3).unwrap().parse().unwrap();
-        for _ in 0..rounds { let t = LIBRARIES[which].1(batch, 1_000_000); println!("{} {:?}", LIBRARIES[which].0, 1e6/t.as_secs_f64()); }
-        return;
-    }
     println!("commits a second on three nodes; the median of {rounds} rounds (least to most)");
     for (batch, commands) in ROWS {
         let mut rates = vec![Vec::new(); LIBRARIES.len()];

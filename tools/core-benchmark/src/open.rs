@@ -245,9 +245,7 @@ impl RaftSnapshotBuilder<Types> for Arc<Machine> {
 impl RaftStateMachine<Types> for Arc<Machine> {
     type SnapshotBuilder = Self;
 
-    async fn applied_state(
-        &mut self,
-    ) -> Storage<(Option<LogId<Id>>, StoredMembership<Id, ()>)> {
+    async fn applied_state(&mut self) -> Storage<(Option<LogId<Id>>, StoredMembership<Id, ()>)> {
         let content = self.0.read().await;
         Ok((content.applied, content.membership.clone()))
     }
