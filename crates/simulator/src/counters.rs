@@ -98,6 +98,7 @@ counters! {
     Path JointConfigurations "joint configurations taken up",
     Path TransfersAsked "leadership transfers asked for",
     Path HandOvers "graceful stops",
+    Path CallsToStand "calls to stand sent, by a transfer or to a preferred member",
     Path CampaignsAsked "campaigns asked for",
     Path VotesGranted "votes granted",
     Path AppendsRejected "appends rejected",

@@ -170,6 +170,7 @@ impl<W: Workload> Simulation<W> {
             Message::AppendResponse { result: AppendResult::Rejected { .. }, .. } => {
                 self.counters.count(Counter::AppendsRejected);
             }
+            Message::TimeoutNow => self.counters.count(Counter::CallsToStand),
             Message::Forward { proposals } => {
                 self.counters.add(Counter::ProposalsForwarded, proposals.len() as u64);
             }
