@@ -120,6 +120,7 @@ const FLAGS: &[Flag] = &[
     served("heartbeat-interval", Number, "milliseconds between heartbeats (100)"),
     served("election-timeout", Number, "milliseconds without a leader before an election (1000)"),
     served("pre-vote", Switch, "ask before standing for election (true)"),
+    served("lease-reads", Text, "off, promise, serve: see docs/operations.md (off)"),
     served("max-request-bytes", Number, "bytes that a request may have (1572864)"),
     served("max-txn-ops", Number, "operations that a transaction may have (128)"),
     served("max-learners", Number, "learners that the cluster may have (1)"),

@@ -58,6 +58,8 @@ pub struct ServerConfig {
     pub election_timeout_ms: u64,
     /// Whether to ask before standing for election.
     pub pre_vote: bool,
+    /// Whether reads are confirmed by a lease, which rests on the clocks of all members.
+    pub lease_reads: LeaseMode,
     /// Bytes that a request may have.
     pub request_bytes_max: usize,
     /// Operations that a transaction may have.
@@ -94,6 +96,17 @@ pub enum InitialState {
     New,
     /// Joins one that runs.
     Existing,
+}
+
+/// Reads under a lease: see `quorate_raft::LeaseReads` for what they rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseMode {
+    /// None: every read is confirmed by a majority.
+    Off,
+    /// The member keeps the promise on which others' leases rest, and serves none itself.
+    Promise,
+    /// It serves reads under a lease where it leads.
+    Serve,
 }
 
 /// How log lines look.
@@ -194,6 +207,9 @@ pub enum ConfigError {
         /// The limit.
         limit: u64,
     },
+    /// Leases rest on pre-votes.
+    #[error("--lease-reads needs pre-votes: leave out --pre-vote=false")]
+    LeaseWithoutPreVote,
     /// Elections would start between two heartbeats.
     #[error(
         "--election-timeout[{election_ms}ms] should be at least as 5 times as \
@@ -240,6 +256,7 @@ impl ServerConfig {
         let advertised = flags.text("initial-advertise-peer-urls").unwrap_or(PEER_URL_DEFAULT);
         let (member, cluster, members) = initial_cluster(flags, &name, advertised)?;
         let (heartbeat_interval_ms, election_timeout_ms) = timers(flags)?;
+        let (pre_vote, lease_reads) = elections(flags)?;
         Ok(Self {
             data_directory: data_directory(flags, &name),
             advertise_client_urls: advertise_client_urls(flags)?,
@@ -249,7 +266,8 @@ impl ServerConfig {
                 "new, existing",
                 &[("new", InitialState::New), ("existing", InitialState::Existing)],
             )?,
-            pre_vote: flags.switch("pre-vote").unwrap_or(true),
+            pre_vote,
+            lease_reads,
             request_bytes_max: size(
                 flags,
                 "max-request-bytes",
@@ -284,12 +302,7 @@ impl ServerConfig {
                     ("fatal", tracing::Level::ERROR),
                 ],
             )?,
-            log_format: choose(
-                flags,
-                "log-format",
-                "json, console",
-                &[("json", LogFormat::Json), ("console", LogFormat::Console)],
-            )?,
+            log_format: log_format(flags)?,
             name,
             listen_peer_urls,
             listen_client_urls,
@@ -406,6 +419,23 @@ fn timers(flags: &Flags) -> Result<(u64, u64), ConfigError> {
     Ok((heartbeat_ms, election_ms))
 }
 
+fn log_format(flags: &Flags) -> Result<LogFormat, ConfigError> {
+    let formats = [("json", LogFormat::Json), ("console", LogFormat::Console)];
+    choose(flags, "log-format", "json, console", &formats)
+}
+
+/// Leases rest on voters that keep their word, and pre-votes are part of it.
+fn elections(flags: &Flags) -> Result<(bool, LeaseMode), ConfigError> {
+    let pre_vote = flags.switch("pre-vote").unwrap_or(true);
+    let modes =
+        [("off", LeaseMode::Off), ("promise", LeaseMode::Promise), ("serve", LeaseMode::Serve)];
+    let lease_reads = choose(flags, "lease-reads", "off, promise, serve", &modes)?;
+    if lease_reads != LeaseMode::Off && !pre_vote {
+        return Err(ConfigError::LeaseWithoutPreVote);
+    }
+    Ok((pre_vote, lease_reads))
+}
+
 fn positive(flags: &Flags, flag: &'static str, default: u64) -> Result<u64, ConfigError> {
     let Some(value) = flags.number(flag) else {
         return Ok(default);
@@ -487,6 +517,19 @@ mod tests {
             error.to_string(),
             "--name is empty: give the member the name that it has in --initial-cluster"
         );
+    }
+
+    #[test]
+    fn leases_need_pre_votes() {
+        let mode = |flags: &[&str]| configure(flags).map(|config| config.lease_reads);
+        assert_eq!(mode(&[]), Ok(LeaseMode::Off));
+        assert_eq!(mode(&["--lease-reads=promise"]), Ok(LeaseMode::Promise));
+        let error = mode(&["--lease-reads=serve", "--pre-vote=false"]).expect_err("no pre-votes");
+        let text = "--lease-reads needs pre-votes: leave out --pre-vote=false";
+        assert_eq!(error.to_string(), text);
+        let error = mode(&["--lease-reads=yes"]).expect_err("no such mode");
+        let text = "--lease-reads: \"yes\" is none of off, promise, serve";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]

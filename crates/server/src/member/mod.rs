@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_kv::KvLimits;
-use quorate_raft::{Config, Configuration, ElectionTimeout, NodeId};
+use quorate_raft::{Config, Configuration, ElectionTimeout, LeaseReads, NodeId};
 use quorate_replica::{FlushConfig, ReplicaConfig};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -30,7 +30,7 @@ pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
 use crate::api::etcd::{ApiLimits, ClusterInfo, EMULATED_VERSION, Health, publish_member};
-use crate::config::{InitialState, ServerConfig, Url};
+use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
 use crate::identity::ClusterId;
 use crate::machine::{KvMachine, MachineConfig, MemberAttributes};
 use crate::random::random_u64;
@@ -146,7 +146,8 @@ fn start_member(
         election_timeout: ElectionTimeout::Randomized(config.election_timeout_ms),
         heartbeat_interval_ms: config.heartbeat_interval_ms,
         pre_vote: config.pre_vote,
-        fast_failover_ms: config.heartbeat_interval_ms.div_ceil(2),
+        fast_failover_ms: fast_failover_ms(config),
+        lease_reads: lease_reads(config),
         quarantined: incarnation.is_reborn(),
         proposal_timeout_ms: request_timeout_ms,
         read_timeout_ms: request_timeout_ms,
@@ -179,6 +180,23 @@ fn start_member(
         };
         Arc::new(PeerTransport::start(&limits, identity, known, listeners, &inbox))
     })?)
+}
+
+/// Standing at once when a connection breaks would break the promise that leases rest on.
+fn fast_failover_ms(config: &ServerConfig) -> u64 {
+    match config.lease_reads {
+        LeaseMode::Off => config.heartbeat_interval_ms.div_ceil(2),
+        LeaseMode::Promise | LeaseMode::Serve => 0,
+    }
+}
+
+fn lease_reads(config: &ServerConfig) -> Option<LeaseReads> {
+    let serve = match config.lease_reads {
+        LeaseMode::Off => return None,
+        LeaseMode::Promise => false,
+        LeaseMode::Serve => true,
+    };
+    Some(LeaseReads { serve, ..LeaseReads::new(config.election_timeout_ms) })
 }
 
 /// A member that lags by more than the log holds needs a snapshot, which costs more than entries; so

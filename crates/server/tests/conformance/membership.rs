@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use crate::cluster::Cluster;
 use crate::cluster::proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MemberUpdateRequest,
+    MemberUpdateRequest, MoveLeaderRequest,
 };
 use crate::load::{Record, load, longest_silence, verify};
 use crate::process::{run, until};
@@ -263,6 +263,53 @@ async fn what_makes_no_sense_is_refused_in_etcds_words() {
     .await;
     let error = remove(&cluster, 0, cluster.id(1).await).await.expect_err("it is needed");
     assert_eq!(said(error), unhealthy);
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn leadership_is_moved_to_whom_it_is_asked_for() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let leader = cluster.leader().await;
+    let (target, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let target_id = cluster.id(target).await;
+    let ask = async |at: usize, target_id: u64| {
+        let moved = cluster.maintenance(at).move_leader(MoveLeaderRequest { target_id }).await;
+        moved.map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    let refusal = |text: &str| (Code::FailedPrecondition, format!("etcdserver: {text}"));
+    assert_eq!(ask(other, target_id).await.expect_err("it follows"), refusal("not leader"));
+    assert_eq!(ask(leader, 99).await.expect_err("nobody"), refusal("bad leader transferee"));
+    let answer = ask(leader, target_id).await.expect("it is up to date").into_inner();
+    assert!(answer.header.is_none());
+    assert_eq!(cluster.leader().await, target);
+    cluster.put(leader, "after", "value").await;
+
+    let joining = cluster.prepare_another();
+    let learner = add(&cluster, 0, joining, true).await.expect("a learner");
+    let moved =
+        cluster.maintenance(target).move_leader(MoveLeaderRequest { target_id: learner }).await;
+    assert_eq!(moved.expect_err("it has no vote").message(), "etcdserver: bad leader transferee");
+}
+
+/// Reads are served while leases are on, and once the leader that held one is gone.
+#[tokio::test]
+async fn with_leases_reads_go_on_and_see_every_write() {
+    const LEASES: &[&str] =
+        &["--heartbeat-interval=20", "--election-timeout=200", "--lease-reads=serve"];
+    let mut cluster = Cluster::start_with(3, LEASES).await;
+    for round in 0..3 {
+        for number in 0..30 {
+            let (at, value) = (number % 3, format!("{round} {number}"));
+            cluster.put(at, "key", &value).await;
+            let read = cluster.get((at + 1) % 3, "key").await.expect("served");
+            assert_eq!(read, Some(value.into_bytes()));
+        }
+        let leader = cluster.leader().await;
+        cluster.kill(leader);
+        cluster.wait_until_it_serves((leader + 1) % 3).await;
+        cluster.start_member(leader);
+        cluster.wait_until_it_serves(leader).await;
+    }
     assert_no_panic(&cluster);
 }
 

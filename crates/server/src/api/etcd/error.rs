@@ -36,6 +36,12 @@ pub(crate) enum ApiError {
     NotEnoughStartedMembers,
     /// Too few of the voters can be reached from here.
     UnhealthyCluster,
+    /// Only the leader can do it, and another member was asked.
+    NotLeader,
+    /// Leadership cannot be handed to this member: it has no vote, or is none.
+    BadLeaderTransferee,
+    /// Leadership was to be handed over, and whoever leads now is not whom it was meant for.
+    LeaderTransferTimedOut,
     /// The members were not changed.
     Change(ChangeRefusal),
     /// Too much is waiting; nothing was done.
@@ -61,6 +67,14 @@ impl ApiError {
             }
             Self::NoLeader => (Code::Unavailable, "etcdserver: no leader"),
             Self::LeaderChanged => (Code::Unavailable, "etcdserver: leader changed"),
+            Self::NotLeader => (Code::FailedPrecondition, "etcdserver: not leader"),
+            Self::BadLeaderTransferee => {
+                (Code::FailedPrecondition, "etcdserver: bad leader transferee")
+            }
+            // etcd's table has no line for it, so it sends Unknown.
+            Self::LeaderTransferTimedOut => {
+                (Code::Unknown, "etcdserver: request timed out, leader transfer took too long")
+            }
             Self::BadPeerUrls => {
                 (Code::InvalidArgument, "etcdserver: given member URLs are invalid")
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_kv::Revision;
-use quorate_raft::{ChangeRefusal, ConfigurationChange, Status};
+use quorate_raft::{ChangeRefusal, ConfigurationChange, NodeId, Role, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
@@ -113,6 +113,27 @@ impl Gate {
                 Err(error) => ApiError::from(error),
             };
             patience.another_change(error).await?;
+        }
+    }
+
+    /// Has this member, which must lead, hand leadership to another, and waits until that one leads.
+    pub(super) async fn move_leader(&self, to: NodeId) -> Result<(), ApiError> {
+        if self.status().role.role != Role::Leader {
+            return Err(ApiError::NotLeader);
+        }
+        let votes =
+            self.read(true, move |machine: &KvMachine| machine.configuration().is_voter(to));
+        if !votes.await? {
+            return Err(ApiError::BadLeaderTransferee);
+        }
+        let mut status = self.handle.status_changes();
+        self.handle.transfer_leadership(to).await;
+        let limit = Duration::from_millis(self.info.limits.request_timeout_ms);
+        let leads = status.wait_for(|status| status.role.leader == Some(to));
+        match tokio::time::timeout(limit, leads).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_stopped)) => Err(ApiError::Stopped),
+            Err(_elapsed) => Err(ApiError::LeaderTransferTimedOut),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use quorate_raft::NodeId;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -134,9 +135,12 @@ impl Maintenance for MaintenanceService {
 
     async fn move_leader(
         &self,
-        _request: Request<wire::MoveLeaderRequest>,
+        request: Request<wire::MoveLeaderRequest>,
     ) -> Result<Response<wire::MoveLeaderResponse>, Status> {
-        Err(not_built("MoveLeader"))
+        self.gate.admit(request.metadata())?;
+        self.gate.move_leader(NodeId(request.get_ref().target_id)).await?;
+        // Without a header, as etcd's.
+        Ok(Response::new(wire::MoveLeaderResponse { header: None }))
     }
 
     async fn downgrade(
