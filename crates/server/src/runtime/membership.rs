@@ -57,7 +57,14 @@ impl Membership {
     /// This is in force from now on.
     pub(super) fn in_force(&mut self, configuration: Configuration) {
         let members = &configuration.members;
-        self.heard.retain(|id, _| members.contains_key(id) || *id == self.member);
+        // What the log says of a member is news to whoever has heard something else before, unless that
+        // was of a loss: then the log is behind.
+        self.heard.retain(|id, heard| match members.get(id) {
+            Some(known) => {
+                known.incarnation == 0 || known.incarnation == heard.0 || heard.is_reborn()
+            }
+            None => *id == self.member,
+        });
         self.disowned_by.retain(|id| members.contains_key(id));
         self.configuration = configuration;
         let Configuration { version, voters, learners, members, .. } = &self.configuration;
@@ -210,6 +217,29 @@ mod tests {
         }
         membership.in_force(recorded);
         assert_eq!(membership.take_own_change(Millis(OWN_CHANGE_PAUSE_MS)), None);
+    }
+
+    /// A leader that has not heard of a member's loss must not bring the member's earlier life back.
+    #[test]
+    fn what_was_heard_before_the_log_knew_better_is_forgotten() {
+        let reborn = Incarnation::reborn();
+        let recorded = |incarnation: Incarnation| {
+            let mut configuration = of(&[1, 2]);
+            for (id, incarnation) in [(1, Incarnation(11)), (2, incarnation)] {
+                let member = Member { incarnation: incarnation.0, ..Member::default() };
+                configuration.members.insert(NodeId(id), member);
+            }
+            configuration
+        };
+        let mut membership = membership(&[1, 2]);
+        membership.hear(NodeId(2), Incarnation(22));
+        membership.in_force(recorded(reborn));
+        assert_eq!(membership.take_own_change(Millis(0)), None);
+        // The other way round the leader knows better.
+        membership.hear(NodeId(2), reborn);
+        membership.in_force(recorded(Incarnation(22)));
+        let change = membership.take_own_change(Millis(0)).expect("a loss to be recorded");
+        assert_eq!(change.steps.iter().map(MemberChange::member).collect::<Vec<_>>(), [NodeId(2)]);
     }
 
     #[test]
