@@ -133,9 +133,16 @@ impl Node {
             !matches!(progress.state, State::Snapshot { .. })
                 && progress.matched > LogIndex(0)
                 && self.now.since(progress.heard_at) < timeout
-                && progress.matched.0.saturating_add(self.config.promotion_entries_max)
-                    >= self.log.last().0
+                && progress.matched.0.saturating_add(self.promotion_lag_max()) >= self.log.last().0
         })
+    }
+
+    /// Entries by which a member may be behind and count as up to date. A short log may be of few large
+    /// entries, so that a tenth of it is the most.
+    fn promotion_lag_max(&self) -> u64 {
+        const ENTRIES_OF_NO_WEIGHT: u64 = 8;
+        let tenth = self.log.last().0 / 10;
+        self.config.promotion_entries_max.min(tenth + ENTRIES_OF_NO_WEIGHT)
     }
 
     fn append_configuration(

@@ -92,6 +92,7 @@ pub struct Config {
     pub members_max: usize,
     /// Entries by which a learner may be behind and still be promoted (dissertation, section 4.2.1):
     /// as many as the group commits in a moment, for until it has them the group is one disk short.
+    /// Never more than a tenth of the log, but for a handful.
     pub promotion_entries_max: u64,
     /// A leader leaves a joint configuration as soon as that is committed. Otherwise somebody has to
     /// ask for it, with a change without steps.

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
             complain("server", format_args!("stopped: {reason}"));
             EXIT_DONE
         }
-        Ok(reason @ (StopReason::Disowned | StopReason::Fenced)) => {
+        Ok(reason @ (StopReason::Disowned | StopReason::Fenced | StopReason::Forgotten)) => {
             complain("server", format_args!("stopped: {reason}"));
             EXIT_REFUSED
         }

@@ -84,6 +84,13 @@ pub enum DataDirectoryError {
     /// The log in it.
     #[error("data directory: {0}")]
     Log(#[from] WalError),
+    /// By its flags the member is another one.
+    #[error(
+        "data directory: {0}. If it is this member's: one that was added to a running cluster, or was \
+         moved, starts with --initial-cluster-state existing; otherwise check --initial-cluster and \
+         --initial-cluster-token"
+    )]
+    Foreign(WalError),
     /// The store in it.
     #[error("data directory: {0}")]
     Store(#[from] MachineError),
@@ -156,7 +163,12 @@ impl DataDirectory {
         };
         let owner = owner.map_or(flags_say, |owner| (owner.cluster, owner.member));
         let first = (first_configuration(config), Incarnation::fresh());
-        let data = Self::open_or_create(directory, owner, first)?;
+        let data = Self::open_or_create(directory, owner, first).map_err(|error| match error {
+            DataDirectoryError::Log(
+                error @ (WalError::ForeignCluster { .. } | WalError::ForeignMember { .. }),
+            ) => DataDirectoryError::Foreign(error),
+            other => other,
+        })?;
         if owner != flags_say {
             data.check_owner(config)?;
         }

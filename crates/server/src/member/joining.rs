@@ -16,6 +16,8 @@ use crate::transport::{Roster, RosterError, TransportConfig, ask_roster};
 /// How long the others are asked before the member gives up: they may be starting too.
 const ASKING_MS_MAX: u64 = 30_000;
 const ASKING_PAUSE_MS: u64 = 250;
+/// How long each of them is asked where it is no more than a help.
+const ASKING_ONCE_MS_MAX: u64 = 500;
 
 /// What the others say of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,20 @@ pub(super) async fn join(config: &ServerConfig) -> Result<Joined, JoinError> {
         }
         tokio::time::sleep(Duration::from_millis(ASKING_PAUSE_MS)).await;
     }
+}
+
+/// Who the members are, from the first that answers of those that the flags name. `None` where none
+/// does, or they are of another cluster: whoever asks has a log to go by.
+pub(super) async fn ask_once(config: &ServerConfig, cluster: ClusterId) -> Option<Configuration> {
+    let transport =
+        TransportConfig { handshake_timeout_ms: ASKING_ONCE_MS_MAX, ..TransportConfig::default() };
+    for (_, peer) in config.peers() {
+        match ask_roster(&transport, &peer.peer_url).await {
+            Ok(roster) if roster.cluster == cluster => return Some(roster.configuration),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn own_urls(config: &ServerConfig) -> Vec<Url> {

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use clients::serve_clients;
 use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
-use joining::join;
 pub use joining::{JoinError, Joined};
+use joining::{ask_once, join};
 pub use recovery::{Recovery, RecoveryError};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
@@ -121,6 +121,12 @@ async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuratio
     let mut known = data.recovered.configuration().clone();
     if known.members.is_empty() {
         known = join(config).await?.configuration;
+    } else if config.initial_state == InitialState::Existing
+        && let Some(told) = ask_once(config, ClusterId(data.log.identity().cluster)).await
+        && told.version > known.version
+    {
+        // All whom the log knows may have been replaced while this member was away.
+        known = told;
     }
     Ok((data, known))
 }

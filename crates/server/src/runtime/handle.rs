@@ -272,6 +272,11 @@ impl<M: HostedMachine> Handle<M> {
         self.shared.stop(StopReason::Fenced);
     }
 
+    /// Stops the member: it has lost its data and does not know it.
+    pub fn stop_as_forgotten(&self) {
+        self.shared.stop(StopReason::Forgotten);
+    }
+
     /// Tells the member that a snapshot to this peer gets on.
     pub fn peer_snapshot_advanced(&self, to: NodeId) {
         self.tell(Event::SnapshotAdvanced(to));

@@ -85,6 +85,13 @@ pub enum StopReason {
          more; to join again, it needs `member add` and an empty data directory"
     )]
     Fenced,
+    /// The others know it with other data.
+    #[error(
+        "the others knew this member with another data directory: one that lost its data may have \
+         voted and forgotten it; put the data back, or start it with an empty data directory and \
+         --initial-cluster-state existing, or replace it"
+    )]
+    Forgotten,
     /// A thread panicked; its own message is on standard error.
     #[error("the {thread} thread met a defect of this program and ended")]
     Panicked {

@@ -1,7 +1,7 @@
 //! Opening a connection to a peer: connect, say who we are and what for, hear whether we may speak.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quorate_raft::NodeId;
@@ -22,8 +22,9 @@ pub(super) struct Dialer {
     pub(super) config: TransportConfig,
     pub(super) identity: PeerIdentity,
     pub(super) peer: NodeId,
-    /// Tried one after the other; at least one.
-    pub(super) addresses: Vec<Url>,
+    /// Tried one after the other; at least one. They may change while there is a connection, and
+    /// count for the next one then.
+    pub(super) addresses: Arc<Mutex<Vec<Url>>>,
     /// How often this member knows its cluster to have been recovered by force.
     pub(super) recoveries: Arc<AtomicU64>,
 }
@@ -45,13 +46,21 @@ impl Dialer {
     /// A connection on which the peer has agreed to listen.
     pub(super) async fn dial(&self, purpose: Purpose) -> Result<TcpStream, DialError> {
         let mut ended = Err(DialError::Late);
-        for address in &self.addresses {
-            ended = self.dial_at(address, purpose).await;
+        for address in self.addresses() {
+            ended = self.dial_at(&address, purpose).await;
             if ended.is_ok() {
                 break;
             }
         }
         ended
+    }
+
+    pub(super) fn addresses(&self) -> Vec<Url> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn move_to(&self, addresses: Vec<Url>) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     async fn dial_at(&self, address: &Url, purpose: Purpose) -> Result<TcpStream, DialError> {

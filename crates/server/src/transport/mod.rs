@@ -98,6 +98,10 @@ pub trait Inbox: Send + Sync + 'static {
     /// The cluster was recovered by force, and this member belongs to what was before.
     fn fenced(&self) {}
 
+    /// A peer knew this member with another data directory: it has lost what it knew, and has not been
+    /// told so.
+    fn forgotten(&self) {}
+
     /// Sending a snapshot to this peer gets on.
     fn snapshot_advanced(&self, to: NodeId);
 
@@ -131,6 +135,10 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn fenced(&self) {
         self.stop_as_fenced();
+    }
+
+    fn forgotten(&self) {
+        self.stop_as_forgotten();
     }
 
     fn snapshot_advanced(&self, to: NodeId) {
@@ -245,11 +253,14 @@ pub struct PeerTransport {
     peers: Peers,
     inbound: Arc<Inbound>,
     snapshots: SnapshotSender,
+    /// What this member was told at its start of who the members are. Its log may be far behind that.
+    told: Configuration,
 }
 
 impl PeerTransport {
-    /// Starts to listen, and to dial the members of this configuration. Must be called within a tokio
-    /// runtime, whose end is also that of all connections.
+    /// Starts to listen, and to dial the members of this configuration, which is kept to until the log
+    /// has come to a later one. Must be called within a tokio runtime, whose end is also that of all
+    /// connections.
     pub fn start(
         config: &TransportConfig,
         identity: PeerIdentity,
@@ -260,7 +271,8 @@ impl PeerTransport {
         let inbound = Inbound::new(config.clone(), identity, Arc::clone(inbox));
         let peers = Peers::new(config.clone(), identity, Arc::clone(inbox), Arc::clone(&inbound));
         let snapshots = SnapshotSender::new(Arc::clone(inbox));
-        let transport = Self { peers, inbound, snapshots };
+        let told = configuration.clone();
+        let transport = Self { peers, inbound, snapshots, told };
         transport.configure(configuration);
         for listener in listeners {
             tokio::spawn(Arc::clone(&transport.inbound).listen(listener));
@@ -275,11 +287,18 @@ impl Transport for PeerTransport {
     }
 
     fn configure(&self, configuration: &Configuration) {
-        // A member that joins knows of nobody by its log; it was told at its start whom to talk to.
-        if !configuration.members.is_empty() {
-            self.inbound.configure(configuration);
-            self.peers.configure(configuration);
+        // A member that joins, or was away for long, goes through configurations whose members may all
+        // be gone; whom it was told of is there.
+        let mut known = configuration.clone();
+        if configuration.version < self.told.version || configuration.members.is_empty() {
+            let Configuration { members, .. } = std::mem::take(&mut known);
+            known = self.told.clone();
+            for (id, member) in members {
+                known.members.entry(id).or_insert(member);
+            }
         }
+        self.inbound.configure(&known);
+        self.peers.configure(&known);
     }
 
     fn connected(&self) -> Vec<NodeId> {

@@ -87,6 +87,7 @@ impl Outbound {
                     self.inbox.fenced();
                 }
             }
+            DialError::Refused(Refusal::OtherIncarnation { .. }) => self.inbox.forgotten(),
             _ => {}
         }
     }
@@ -125,7 +126,7 @@ impl Outbound {
     fn report(&mut self, error: &OutboundError) {
         let text = error.to_string();
         if self.reported.as_ref() != Some(&text) {
-            let urls: Vec<_> = self.dialer.addresses.iter().map(Url::to_string).collect();
+            let urls: Vec<_> = self.dialer.addresses().iter().map(Url::to_string).collect();
             let address = urls.join(",");
             tracing::warn!(peer = %hex(self.dialer.peer), address, %error, "no connection to a peer");
             self.reported = Some(text);

@@ -63,18 +63,15 @@ impl Peers {
                 if let Some(leaving) = peer.leaving.take() {
                     leaving.abort();
                 }
-                if peer.dialer.addresses == addresses {
-                    continue;
-                }
+                peer.dialer.move_to(addresses);
+                continue;
             }
+            let addresses = Arc::new(Mutex::new(addresses));
             let (config, identity) = (self.config.clone(), self.identity);
             let recoveries = Arc::clone(&self.recoveries);
             let dialer = Dialer { config, identity, peer: id, addresses, recoveries };
             let peer = self.connect(dialer);
-            if let Some(before) = peers.insert(id, peer) {
-                before.task.abort();
-                self.inbox.unreachable(id);
-            }
+            peers.insert(id, peer);
         }
         for (&id, peer) in peers.iter_mut() {
             if !configuration.members.contains_key(&id) && peer.leaving.is_none() {

@@ -2,7 +2,7 @@
 //! learns its own number from it, and one that lost its data learns that it had some. Whoever can
 //! reach the peer port may ask.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -79,7 +79,7 @@ pub async fn ask_roster(config: &TransportConfig, address: &Url) -> Result<Roste
     // Whoever asks does not know yet who it is, nor whom it asks.
     let nobody = NodeId(0);
     let identity = PeerIdentity { cluster: 0, member: nobody, incarnation: Incarnation::default() };
-    let addresses = vec![address.clone()];
+    let addresses = Arc::new(Mutex::new(vec![address.clone()]));
     let recoveries = Arc::default();
     let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses, recoveries };
     let mut stream = dialer.dial(Purpose::Roster).await?;

@@ -389,3 +389,23 @@ async fn whoever_asks_is_told_who_is_a_member() {
     // Heard, though not recorded yet.
     assert_eq!(incarnations, [(US, 0), (PEER, hello().incarnation.0)]);
 }
+
+/// The log of one that joins goes through configurations whose members may all be gone by now.
+#[tokio::test]
+async fn whom_a_member_was_told_of_is_let_in_until_its_log_knows_better() {
+    let third = NodeId(3);
+    let told = Configuration { version: 5, ..members_at(US, &[(third, 1)]) };
+    let (listener, port) = listener().await;
+    let (sender, _arrived) = mpsc::unbounded_channel();
+    let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
+    let identity = PeerIdentity { cluster: CLUSTER, member: US, incarnation: Incarnation(1) };
+    let config = TransportConfig::default();
+    let transport = PeerTransport::start(&config, identity, &told, vec![listener], &inbox);
+    let from_third = Hello { sender: third, ..hello() };
+    transport.configure(&members_at(US, &[(PEER, 1)]));
+    assert_eq!(greet(port, &from_third).await.1, Ok(()));
+    assert_eq!(greet(port, &hello()).await.1, Ok(()));
+    transport.configure(&Configuration { version: 5, ..members_at(US, &[(PEER, 1)]) });
+    assert_eq!(greet(port, &from_third).await.1, Err(Refusal::UnknownSender));
+    assert_eq!(greet(port, &hello()).await.1, Ok(()));
+}

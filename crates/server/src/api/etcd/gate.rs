@@ -107,10 +107,12 @@ impl Gate {
             let members = self.read(false, Members::of).await?;
             let mut active = self.handle.connected_peers();
             active.push(self.info.member_id);
-            let (planned, change) = plan(&members, &active)?;
-            let error = match self.handle.change_members(change).await {
-                Ok(configuration) => return Ok((planned, members.with(configuration))),
-                Err(error) => ApiError::from(error),
+            let error = match plan(&members, &active) {
+                Ok((planned, change)) => match self.handle.change_members(change).await {
+                    Ok(configuration) => return Ok((planned, members.with(configuration))),
+                    Err(error) => ApiError::from(error),
+                },
+                Err(error) => error,
             };
             patience.another_change(error).await?;
         }

@@ -22,6 +22,9 @@ const DB_SIZE_BYTES_MIN: i64 = 1;
 /// What a member says of itself that has lost its data once.
 const QUARANTINED: &str = "quorate: this member lost its data once and takes no part in elections";
 
+/// What one says of itself that was added as a voter and is none yet.
+const WAITS_FOR_VOTE: &str = "quorate: this member gets its vote once it has caught up";
+
 /// See the module.
 pub(super) struct MaintenanceService {
     gate: Arc<Gate>,
@@ -50,10 +53,11 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<wire::StatusResponse>, Status> {
         let own = self.gate.info().member_id;
         let read = move |machine: &KvMachine| {
-            let is_learner = Members::of(machine).is_learner(own);
-            (machine.kv().revision(), Arc::clone(machine.store()), is_learner)
+            let members = Members::of(machine);
+            let standing = (members.is_learner(own), members.waits_for_vote(own));
+            (machine.kv().revision(), Arc::clone(machine.store()), standing)
         };
-        let (revision, store, is_learner) = self.gate.read(true, read).await?;
+        let (revision, store, (is_learner, waits_for_vote)) = self.gate.read(true, read).await?;
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX).max(DB_SIZE_BYTES_MIN);
         let db_size_in_use = bytes(store.record_bytes());
         // Should the system not say how long the file is, it is at least that.
@@ -64,6 +68,9 @@ impl Maintenance for MaintenanceService {
         if status.role.leader.is_none() {
             let (_code, text) = ApiError::NoLeader.code_and_text();
             errors.push(text.to_owned());
+        }
+        if waits_for_vote {
+            errors.push(WAITS_FOR_VOTE.to_owned());
         }
         if info.quarantined {
             errors.push(QUARANTINED.to_owned());

@@ -66,6 +66,11 @@ impl Members {
         self.configuration.members.keys().copied().filter(|&id| !self.is_learner(id))
     }
 
+    /// Whether it is to become a voter, and is none yet.
+    pub(super) fn waits_for_vote(&self, id: NodeId) -> bool {
+        self.configuration.learners.contains(&id) && !self.is_learner(id)
+    }
+
     /// Whether it is one, and is to stay one until it is promoted.
     pub(super) fn is_learner(&self, id: NodeId) -> bool {
         let described = self.configuration.members.get(&id).map(Description::of);
@@ -160,6 +165,12 @@ impl Members {
             let started = left().filter(|&&voter| self.is_started(voter)).count();
             if started <= left().count() / 2 {
                 return Err(ApiError::NotEnoughStartedMembers);
+            }
+            // Those that are up and still to get their votes count in no quorum yet: they come first.
+            let mut pending =
+                voters.iter().filter(|&&v| !self.configuration.is_voter(v) && v != id);
+            if pending.any(|voter| active.contains(voter)) {
+                return Err(ApiError::Change(ChangeRefusal::Pending));
             }
             // One that is down takes nothing from the quorum with it.
             let is_down = id != own && !active.contains(&id);
@@ -274,6 +285,24 @@ mod tests {
         // Four voters with one that is not up: another would be too many.
         assert_eq!(add(&members, 5, false, &ALL), Err(ApiError::UnhealthyCluster));
         assert_eq!(add(&members, 5, true, &[&ALL[..], &[id.0]].concat()), Ok(()));
+    }
+
+    #[test]
+    fn votes_that_are_on_their_way_come_first() {
+        let mut members = members(&[1, 2, 3], 3);
+        let waiting = NodeId(3);
+        members.configuration.voters.remove(&waiting);
+        members.configuration.learners.insert(waiting);
+        let context = b"m3=http://h:3 voter".as_slice().into();
+        members.configuration.members.insert(waiting, Member { incarnation: 3, context });
+        assert!(members.waits_for_vote(waiting));
+        let remove = |id: u64, active: &[u64]| {
+            let at = (NodeId(1), &ids(active));
+            members.remove(NodeId(id), at, &ApiLimits::default()).map(|_| ())
+        };
+        assert_eq!(remove(2, &ALL), Err(ApiError::Change(ChangeRefusal::Pending)));
+        assert_eq!(remove(3, &ALL), Ok(()), "itself");
+        assert_eq!(remove(2, &[1]), Ok(()), "one that is not up may never be");
     }
 
     #[test]
