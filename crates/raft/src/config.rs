@@ -7,7 +7,7 @@ use crate::lease::LeaseReads;
 use crate::types::{GroupId, NodeId};
 
 /// How a member behaves. Copied at the start; the two timers can be set later as well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This member.
     pub id: NodeId,
@@ -105,7 +105,7 @@ pub struct Config {
 }
 
 /// How long a follower waits before it stands for election.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElectionTimeout {
     /// Between this many milliseconds and twice as many, drawn anew each time (paper, section 5.2).
     Randomized(u64),
@@ -114,7 +114,7 @@ pub enum ElectionTimeout {
 }
 
 /// When a leader sends entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Replication {
     /// As soon as they are appended, pipelined within the window; heartbeats are messages apart.
     Immediate,

@@ -13,7 +13,7 @@ use crate::types::NodeId;
 /// - `outgoing` is empty but during a joint configuration (dissertation, section 4.3). Only then may
 ///   a learner count as well: one that is being demoted, in the outgoing half.
 /// - every voter and learner has its line in `members`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
     /// Counts the changes since the group's first configuration, which has 0: the same on every
@@ -31,7 +31,7 @@ pub struct Configuration {
 }
 
 /// What the configuration records of a member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// Drawn when the member's data directory was made; 0 where not yet recorded. A member that

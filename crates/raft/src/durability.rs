@@ -10,19 +10,19 @@ use crate::message::{AppendResult, Envelope, Message};
 use crate::types::{HardState, LogIndex, Millis, SnapshotMeta, WriteId};
 
 /// One write under way.
-#[derive(Debug)]
-struct Write {
-    id: WriteId,
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Write {
+    pub(crate) id: WriteId,
     /// The first entry that it writes, replacing whatever was there.
     first: Option<LogIndex>,
     hard_state: bool,
     /// The snapshot that it begins the log anew from.
     snapshot: Option<SnapshotMeta>,
-    issued_at: Millis,
+    pub(crate) issued_at: Millis,
 }
 
 /// What the completion of a write has brought about.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Completed {
     /// Messages that waited for it.
     pub(crate) released: Vec<Envelope>,
@@ -31,7 +31,7 @@ pub(crate) struct Completed {
 }
 
 /// What a write must contain.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Unsaved {
     pub(crate) hard_state: Option<HardState>,
     pub(crate) snapshot: Option<SnapshotMeta>,
@@ -46,12 +46,12 @@ const BEGINNING: LogIndex = LogIndex(1);
 /// - writes complete in the order in which they were issued.
 /// - what is in `unsaved` stays there until a write takes all of it.
 /// - a withheld message waits for the write that holds what it promises, or for a later one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Durability {
     unsaved: Unsaved,
-    last_issued: WriteId,
-    under_way: VecDeque<Write>,
-    withheld: VecDeque<(WriteId, Envelope)>,
+    pub(crate) last_issued: WriteId,
+    pub(crate) under_way: VecDeque<Write>,
+    pub(crate) withheld: VecDeque<(WriteId, Envelope)>,
 }
 
 impl Durability {

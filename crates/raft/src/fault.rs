@@ -8,7 +8,7 @@ use crate::types::{EntryId, LogIndex, Term};
 
 /// Evidence that an invariant of the algorithm does not hold: a broken peer, a disk that lost what
 /// it had acknowledged, or a defect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
     /// A leader asked to replace an entry that this member knows to be committed.

@@ -19,7 +19,7 @@ use crate::ready::StepDown;
 use crate::types::{EntryId, LogIndex, Millis, NodeId, Payload, ReadId, RequestId, Term};
 
 /// The state of a leader (paper, figure 2: reinitialised after election).
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Leader {
     pub(crate) progress: BTreeMap<NodeId, Progress>,
     pub(crate) heartbeat_due: Millis,
@@ -40,10 +40,10 @@ pub(crate) struct Leader {
 }
 
 /// Leadership on its way to another member.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
-    deadline: Millis,
+    pub(crate) deadline: Millis,
     pub(crate) told: bool,
 }
 

@@ -65,7 +65,7 @@ use crate::types::{HardState, Millis};
 ///
 /// All members must have it, and promise no less than any leader counts on. To turn it on in a group
 /// that runs, give it to all members with `serve` off first, and turn that on once all have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseReads {
     /// Milliseconds, on its own clock, for which a member that has heard its leader neither votes nor
     /// stands, and for which one that starts does neither. No more than the shortest election
@@ -97,7 +97,7 @@ impl LeaseReads {
 }
 
 /// What lease reads cannot be used together with, or without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeaseConflict {
     /// `pre_vote`, `check_quorum` and `sticky_leader` must be on.
@@ -155,7 +155,7 @@ impl Config {
 ///
 /// Invariants:
 /// - `rounds` rises strictly, in numbers and in times.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Lease {
     /// The first round of heartbeats of each millisecond, and when that was, as far back as a lease
     /// reaches.

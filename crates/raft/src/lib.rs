@@ -204,6 +204,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "exploration")]
+mod canonical;
 mod changes;
 mod config;
 mod configuration;
@@ -234,6 +236,9 @@ mod terms;
 mod types;
 mod view;
 
+#[cfg(feature = "exploration")]
+#[doc(hidden)]
+pub use canonical::CANONICAL_NOW;
 pub use config::{Config, ElectionTimeout, Replication};
 pub use configuration::{Configuration, Member};
 pub use fault::Fault;

@@ -9,21 +9,21 @@ use crate::node::{Node, RoleState};
 use crate::ready::Load;
 use crate::types::{Entry, EntryId, LoadId, LogIndex, NodeId};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Loads {
     last: LoadId,
     under_way: BTreeMap<LoadId, UnderWay>,
     applying: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct UnderWay {
     from: LogIndex,
     truncations: u64,
     purpose: Purpose,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 enum Purpose {
     /// For the state machine.
     Apply,

@@ -28,7 +28,7 @@ const SLICE_ENTRIES_EXPECTED: usize = 1024;
 ///   below the snapshot for as long as the state machine has yet to be replaced by it.
 /// - `memory` is contiguous and ends at `last`, or is empty.
 /// - a committed entry is never truncated.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Log {
     snapshot: SnapshotMeta,
     terms: TermTable,
@@ -37,7 +37,7 @@ pub(crate) struct Log {
     memory_bytes: usize,
     configurations: Vec<(LogIndex, Configuration)>,
     /// Counts the moments at which another configuration may have come into force.
-    configuration_epoch: u64,
+    pub(crate) configuration_epoch: u64,
     commit: LogIndex,
     handed_out: LogIndex,
     applied: LogIndex,
@@ -45,7 +45,7 @@ pub(crate) struct Log {
     applying: VecDeque<(LogIndex, usize)>,
     applying_bytes: usize,
     /// Counts truncations, so that entries loaded across one are recognised.
-    truncations: u64,
+    pub(crate) truncations: u64,
 }
 
 /// Entries wanted, and where they are.

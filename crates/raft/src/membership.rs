@@ -13,7 +13,7 @@ use crate::configuration::{Configuration, Member};
 use crate::types::NodeId;
 
 /// A wish to change the configuration, with everything that is to change at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConfigurationChange {
     /// The version of the configuration that is meant to be changed: where another one is in force by
@@ -27,7 +27,7 @@ pub struct ConfigurationChange {
 }
 
 /// What is to become of one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum MemberChange {
     /// It joins and counts from then on, however far behind it is. Safer is a learner, promoted once
@@ -70,7 +70,7 @@ pub enum MemberChange {
 }
 
 /// Why a configuration was not changed. Nothing has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ChangeRefusal {
     /// The leader has not committed an entry of its own term yet, so it cannot know that no change

@@ -11,7 +11,7 @@ use crate::types::{
 };
 
 /// A message with its addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Envelope {
     /// The group it belongs to.
@@ -28,7 +28,7 @@ pub struct Envelope {
 }
 
 /// Everything that members say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Message {
     /// "Would you vote for me in `campaign_term`?" Changes nothing at the receiver (dissertation,
@@ -174,7 +174,7 @@ impl Envelope {
 }
 
 /// A command on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Proposal {
     /// Its identity.
@@ -184,7 +184,7 @@ pub struct Proposal {
 }
 
 /// What a follower says to an AppendRequest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum AppendResult {
     /// The logs match up to `matched`, and the follower has that durable.

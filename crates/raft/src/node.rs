@@ -39,7 +39,7 @@ use crate::types::{
 /// Invariants:
 /// - the term never falls, and the vote changes once in a term at most.
 /// - once `fault` is set the member says nothing more, for ever.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Node {
     pub(crate) config: Config,
     pub(crate) now: Millis,
@@ -71,12 +71,12 @@ pub struct Node {
     pub(crate) last_step_down: Option<StepDown>,
     reported: Option<RoleChange>,
     /// The configuration of which the host was told last.
-    reported_configuration: u64,
+    pub(crate) reported_configuration: u64,
     fault: Option<Fault>,
 }
 
 /// What only one role has.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum RoleState {
     Follower {
         /// Whom it follows, once it knows, and when it last heard of it.

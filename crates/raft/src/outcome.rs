@@ -6,7 +6,7 @@ use crate::membership::ChangeRefusal;
 use crate::types::{EntryId, LogIndex, NodeId, ReadId, RequestId};
 
 /// The end of a proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProposalOutcome {
     /// Committed as this entry, which is among the entries to apply of the same or an earlier
     /// `Ready`; its result is that of applying it.
@@ -20,7 +20,7 @@ pub enum ProposalOutcome {
 }
 
 /// Why a proposal was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum DropReason {
     /// No leader is known.
@@ -43,7 +43,7 @@ pub enum DropReason {
 }
 
 /// A proposal and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProposalEnd {
     /// Which proposal.
     pub request: RequestId,
@@ -52,7 +52,7 @@ pub struct ProposalEnd {
 }
 
 /// The end of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadOutcome {
     /// A state machine that has applied this index answers it linearizably.
     Confirmed(LogIndex),
@@ -61,7 +61,7 @@ pub enum ReadOutcome {
 }
 
 /// Why a read was not confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadFailure {
     /// No leader is known.
     NoLeader,
@@ -74,7 +74,7 @@ pub enum ReadFailure {
 }
 
 /// A read and its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadEnd {
     /// Which read.
     pub read: ReadId,

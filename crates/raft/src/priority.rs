@@ -30,7 +30,7 @@ use crate::types::{Millis, NodeId};
 const RANKS_MAX: u64 = 3;
 
 /// When a leader looks for somebody to hand over to.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Preference {
     due: Millis,
     patience_ms: u64,

@@ -22,7 +22,7 @@ use crate::types::{LoadId, LogIndex, Millis};
 /// Invariants:
 /// - `matched < next`, and `matched` only grows while the leader leads and the follower's disk
 ///   lives.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     pub(crate) state: State,
     /// The follower's log matches ours up to here, durably.
@@ -52,7 +52,7 @@ pub(crate) struct Progress {
     pub(crate) parting: Option<LogIndex>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum State {
     Probe {
         /// The request that is out, unless it went unanswered for longer than a heartbeat was.
@@ -66,10 +66,10 @@ pub(crate) enum State {
 }
 
 /// Requests with entries that are on their way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Window {
-    requests: VecDeque<(LogIndex, usize)>,
-    bytes: usize,
+    pub(crate) requests: VecDeque<(LogIndex, usize)>,
+    pub(crate) bytes: usize,
 }
 
 impl Window {

@@ -15,7 +15,7 @@ use crate::types::{Entry, Millis, NodeId, RequestId, Term};
 ///
 /// Invariants:
 /// - `in_term` counts those of each term in `waiting`, and has no term without any.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Proposals {
     waiting: BTreeMap<RequestId, Term>,
     in_term: BTreeMap<Term, usize>,
@@ -110,14 +110,14 @@ const SEEN_LIVES_MAX: usize = 1024;
 /// Which forwarded proposals a leader has seen in its term. A leader's term is one life of one
 /// process, and a forward counts only in the term it was sent in, so memory is enough. It outlives
 /// the leadership: a copy that comes late must not be refused where an earlier one was taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct SeenForwards {
     term: Term,
     lives: BTreeMap<(NodeId, u64), Seen>,
     order: VecDeque<(NodeId, u64)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Seen {
     highest: u64,
     recent: BTreeSet<u64>,

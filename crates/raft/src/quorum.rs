@@ -9,7 +9,7 @@ use crate::configuration::Configuration;
 use crate::types::NodeId;
 
 /// How an election stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum VoteResult {
     Won,
     Lost,

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use crate::types::{LogIndex, Millis, NodeId, ReadId};
 
 /// Who asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reader {
     /// This member's own client.
     Local(ReadId),
@@ -19,7 +19,7 @@ pub(crate) enum Reader {
 }
 
 /// Reads that a leader has not confirmed yet.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct LeaderReads {
     /// Not yet part of a round.
     gathering: Vec<Reader>,
@@ -27,7 +27,7 @@ pub(crate) struct LeaderReads {
     rounds: VecDeque<Round>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Round {
     sequence: u64,
     index: LogIndex,
@@ -82,7 +82,7 @@ impl LeaderReads {
 }
 
 /// Reads of this member's own clients that are not confirmed yet, whoever leads.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct PendingReads {
     deadlines: BTreeMap<ReadId, Millis>,
     /// In the order in which they were asked, which is that of their deadlines.

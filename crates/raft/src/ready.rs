@@ -15,7 +15,7 @@ use crate::types::{
 
 /// Everything the host must do now. The fields may be served in any order and in parallel, but for
 /// what each says of itself. An empty `Ready` asks for nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ready {
     /// Send these, in order per receiver. They may be lost; sending needs no answer.
     pub messages: Vec<Envelope>,
@@ -55,7 +55,7 @@ pub struct Ready {
 }
 
 /// One durable write. Everything in it becomes durable together or not at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Persist {
     /// Its number, to be named when it is done.
     pub write: WriteId,
@@ -69,7 +69,7 @@ pub struct Persist {
 }
 
 /// A request for entries that are not in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Load {
     /// Its number, to be named with the entries.
     pub id: LoadId,
@@ -82,7 +82,7 @@ pub struct Load {
 }
 
 /// Which of the committed entries may be handed out to be applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HandOut {
     /// All of them, also those that this member's own disk does not have yet.
     #[default]
@@ -94,7 +94,7 @@ pub enum HandOut {
 }
 
 /// How a leader sees one of the others, for policies, operators and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerProgress {
     /// The other member.
     pub id: NodeId,
@@ -105,7 +105,7 @@ pub struct PeerProgress {
 }
 
 /// How entries travel to a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProgressState {
     /// One request at a time, to find where the logs agree.
     Probe,
@@ -116,7 +116,7 @@ pub enum ProgressState {
 }
 
 /// The role a member plays (paper, section 5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Answers, and waits to hear from a leader.
     Follower,
@@ -129,7 +129,7 @@ pub enum Role {
 }
 
 /// What a member now is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RoleChange {
     /// Its role.
     pub role: Role,
@@ -140,7 +140,7 @@ pub struct RoleChange {
 }
 
 /// Why a member stopped leading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepDown {
     /// It heard of a later term: others have elected somebody, or are about to.
     LaterTerm,
@@ -157,7 +157,7 @@ pub enum StepDown {
 }
 
 /// A look at a member, for tests, operators and metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// The member.
     pub id: NodeId,

@@ -11,7 +11,7 @@ use crate::types::{EntryId, HardState, LogIndex, SnapshotMeta};
 /// All of it must be durable by the time that it is handed over, also what a killed process had left
 /// in the system's cache: the member acts on it at once. Whoever writes a log of their own puts it to
 /// the tests of `quorate_wal::contract`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Recovered {
     /// The latest term and vote.
     pub hard_state: HardState,

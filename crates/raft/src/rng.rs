@@ -3,7 +3,7 @@
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): one addition and a mix per number, and every seed is
 /// a good one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Rng {
     state: u64,
 }

@@ -11,7 +11,7 @@ use crate::types::{EntryId, LogIndex, Term};
 ///
 /// Invariants:
 /// - terms and indexes both rise strictly from run to run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct TermTable {
     runs: Vec<EntryId>,
 }

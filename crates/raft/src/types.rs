@@ -72,7 +72,7 @@ pub struct EntryId {
 }
 
 /// One entry of the replicated log. Cheap to clone: the command's bytes are shared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry {
     /// Term and index.
@@ -82,7 +82,7 @@ pub struct Entry {
 }
 
 /// What an entry asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Payload {
     /// Nothing: the entry a leader appends on its election, so that it may commit what came before
@@ -106,7 +106,7 @@ pub enum Payload {
 
 /// What a member must never forget (paper, figure 2), always written as one record: a term and a
 /// vote from different moments would allow two votes in a term.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HardState {
     /// The latest term this member has seen.
@@ -118,7 +118,7 @@ pub struct HardState {
 /// Where a compacted log begins: everything up to `last` is in a snapshot of the state machine.
 /// The configuration in force there is part of it, so that it stays derivable from snapshot and
 /// log. A new group begins with one at index 0 and term 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SnapshotMeta {
     /// The last entry that the snapshot covers.

@@ -11,6 +11,7 @@ Runs a cluster of real replicas on a simulated network, clock and disk, seed by 
 every step. The same seed always gives the same run.
 
 Usage: quorate-simulate [OPTIONS]
+       quorate-simulate explore [OPTIONS]    every state of a small group; see explore --help
 
   --seed N             run this one seed
   --trace              print everything that happens; with --seed

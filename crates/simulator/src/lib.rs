@@ -78,6 +78,7 @@ mod clients;
 mod counters;
 mod ending;
 mod fade;
+mod explore;
 mod host;
 mod in_memory;
 mod kv_workload;
@@ -101,6 +102,7 @@ mod workload;
 
 pub use counters::{Counter, CounterKind, Counters};
 pub use in_memory::{Answer, Answering, Asked, Commands, InMemory};
+pub use explore::{Bounds, BoundsError, Change, Exploration, MEMBERS_MAX, Start, explore};
 pub use kv_workload::{
     KvAnswer, KvMachine, KvMachineError, KvModel, KvOperation, KvStaged, KvWorkload,
 };

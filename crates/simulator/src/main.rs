@@ -1,6 +1,7 @@
 //! `quorate-simulate`: runs seeds of the simulated cluster and says what they broke.
 
 mod arguments;
+mod explore_command;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
@@ -17,7 +18,7 @@ use quorate_simulator::{
 /// Violations that are shown in full; more are only counted.
 const VIOLATIONS_SHOWN_MAX: u64 = 5;
 /// The exit status of a command line that cannot be understood.
-const USAGE_STATUS: u8 = 2;
+pub(crate) const USAGE_STATUS: u8 = 2;
 
 /// What all seeds together came to.
 #[derive(Default)]
@@ -28,7 +29,16 @@ struct Totals {
 }
 
 fn main() -> ExitCode {
-    match arguments::parse(lexopt::Parser::from_env()) {
+    let mut parser = lexopt::Parser::from_env();
+    let explores = parser.try_raw_args().is_some_and(|raw| {
+        raw.as_slice().first().is_some_and(|first| first.as_os_str() == "explore")
+    });
+    if explores {
+        // The word itself.
+        let _ = parser.next();
+        return explore_command::main(parser);
+    }
+    match arguments::parse(parser) {
         Ok(Parsed::Run(arguments)) => run(&arguments),
         Ok(Parsed::Help) => {
             say(arguments::HELP);
@@ -166,7 +176,7 @@ fn show(report: &Report) {
 
 /// Writes to standard output. Whoever closed that, as `head` does, has read enough; the exit status
 /// still says how the run ended. What cannot be written for another reason is told.
-fn say(text: impl Display) {
+pub(crate) fn say(text: impl Display) {
     let mut out = stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

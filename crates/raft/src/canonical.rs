@@ -1,0 +1,149 @@
+//! One form for all the states of a member that differ in nothing but what merely counts. Whoever
+//! explores every state that a group can reach must recognise one that was seen before: a member
+//! that has sent two requests more on its way there would be another one for ever, and there would
+//! be no end to it.
+//!
+//! Only numbers that are compared for being equal, or for how far they lie apart, are changed, and
+//! each along with everything that this member holds of its kind. What messages on their way still
+//! say of them is the caller's to change.
+
+use alloc::vec::Vec;
+
+use crate::durability::Durability;
+use crate::leader::Leader;
+use crate::lease::Lease;
+use crate::loads::Loads;
+use crate::message::{AppendResult, Message};
+use crate::node::{Node, RoleState};
+use crate::priority::Preference;
+use crate::progress::{Progress, State};
+use crate::proposals::{Proposals, SeenForwards};
+use crate::types::{LogIndex, Millis, NodeId, WriteId};
+
+/// Where the clocks of members in canonical form stand: an age as long as this and any longer one
+/// are the same.
+pub const CANONICAL_NOW: Millis = Millis(1 << 20);
+
+/// Moves the moments of one member so that it is [`CANONICAL_NOW`].
+#[derive(Clone, Copy)]
+struct Clock {
+    now: Millis,
+    /// An age from which on nothing changes any more.
+    age_max_ms: u64,
+}
+
+impl Clock {
+    fn past(self, moment: Millis) -> Millis {
+        Millis(CANONICAL_NOW.0 - self.now.since(moment).min(self.age_max_ms))
+    }
+
+    fn due(self, moment: Millis) -> Millis {
+        CANONICAL_NOW.after(moment.since(self.now))
+    }
+}
+
+impl Node {
+    /// Takes the canonical form: two members that behave alike from now on, whatever happens, and
+    /// differ only in counters and in where their clocks stand, are then equal, byte for byte of
+    /// their hashes. Returns to whom a probe is out and the number it had; it is now 1, and so must
+    /// it be in the messages on their way, where all others must be 0. Heartbeats are numbered 0.
+    ///
+    /// Not kept: who waits for the end of a proposal, and which forwarded proposals were seen. For
+    /// members without leases or priorities, between whom no reads, no forwards and no snapshots are
+    /// under way, none of whose peers ever lost its disk, and with nothing left in their [`Ready`](crate::Ready).
+    #[doc(hidden)]
+    pub fn canonicalise(&mut self) -> Vec<(NodeId, u64)> {
+        let clock = Clock { now: self.now, age_max_ms: self.config.election_timeout.minimum_ms() };
+        self.now = CANONICAL_NOW;
+        self.election_due = clock.due(self.election_due);
+        self.hurry_until = clock.due(self.hurry_until);
+        self.promised_until = clock.due(self.promised_until);
+        // For the host to look at; nothing here does.
+        self.last_step_down = None;
+        self.proposals = Proposals::default();
+        self.forwards = SeenForwards::default();
+        self.forwarding_bytes = 0;
+        self.loads = Loads::default();
+        self.log.truncations = 0;
+        self.log.configuration_epoch = 1;
+        self.reported_configuration = 1;
+        self.durability.canonicalise(clock);
+        match &mut self.role {
+            RoleState::Follower { leader: Some((_, heard_at)) } => {
+                *heard_at = clock.past(*heard_at);
+                Vec::new()
+            }
+            RoleState::Leader(leader) => leader.canonicalise(clock),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Durability {
+    fn canonicalise(&mut self, clock: Clock) {
+        let before = self.under_way.front().map_or(self.last_issued.0, |write| write.id.0 - 1);
+        let renumbered = |write: WriteId| WriteId(write.0 - before);
+        self.last_issued = renumbered(self.last_issued);
+        for write in &mut self.under_way {
+            write.id = renumbered(write.id);
+            write.issued_at = clock.past(write.issued_at);
+        }
+        for (needs, envelope) in &mut self.withheld {
+            *needs = renumbered(*needs);
+            // An acceptance counts whatever request it answers.
+            if let Message::AppendResponse { sequence, result: AppendResult::Accepted { .. } } =
+                &mut envelope.message
+            {
+                *sequence = 0;
+            }
+        }
+    }
+}
+
+impl Leader {
+    fn canonicalise(&mut self, clock: Clock) -> Vec<(NodeId, u64)> {
+        self.heartbeat_due = clock.due(self.heartbeat_due);
+        self.heartbeat_sequence = 0;
+        self.reborn_before = 0;
+        self.lease = Lease::default();
+        self.preference = Preference::new(CANONICAL_NOW, 0);
+        self.retire_by = self.retire_by.map(|due| clock.due(due));
+        if let Some(transfer) = &mut self.transfer {
+            transfer.deadline = clock.due(transfer.deadline);
+        }
+        let progress = self.progress.iter_mut();
+        progress.filter_map(|(id, progress)| Some((*id, progress.canonicalise(clock)?))).collect()
+    }
+}
+
+impl Progress {
+    /// Returns the number of the probe that is out.
+    fn canonicalise(&mut self, clock: Clock) -> Option<u64> {
+        self.heard_at = clock.past(self.heard_at);
+        self.sent_at = clock.past(self.sent_at);
+        self.paced_until = self.paced_until.map(|until| clock.due(until));
+        self.heartbeat_answered = 0;
+        self.joined_after = 0;
+        self.sequence = 0;
+        match &mut self.state {
+            State::Probe { waiting_for: Some(number) } => {
+                self.sequence = 1;
+                Some(core::mem::replace(number, 1))
+            }
+            // Of a window that is never full, only the last request tells: it is empty once that is
+            // answered.
+            State::Replicate(window) => {
+                let last: Option<(LogIndex, usize)> = window.requests.back().copied();
+                window.requests.clear();
+                window.requests.extend(last);
+                window.bytes = last.map_or(0, |(_, bytes)| bytes);
+                None
+            }
+            State::Snapshot { until } => {
+                *until = clock.due(*until);
+                None
+            }
+            State::Probe { waiting_for: None } => None,
+        }
+    }
+}
