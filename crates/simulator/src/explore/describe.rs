@@ -13,7 +13,7 @@ pub(crate) fn described(
     action: Action,
     after: Option<&World>,
 ) -> String {
-    let member = graph.member(before.members[action.place]);
+    let member = graph.member(before.situation.members[action.place]);
     let name = member.node.id();
     let mut line = match action.what {
         What::Deliver(number) => {
@@ -41,8 +41,8 @@ pub(crate) fn described(
         What::Transfer(to) => format!("{name} is asked to hand over to n{}", to + 1),
     };
     if let Some(after) = after {
-        let now = graph.member(after.members[action.place]);
-        if before.members[action.place] != after.members[action.place] {
+        let now = graph.member(after.situation.members[action.place]);
+        if before.situation.members[action.place] != after.situation.members[action.place] {
             line.push_str(&summary(now));
         }
     }

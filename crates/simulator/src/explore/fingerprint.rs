@@ -1,6 +1,6 @@
-//! Which states were seen before. There are tens of millions of them, so each is known by a
-//! fingerprint of 128 bits alone: with n states the chance that any two of them share one, and the
-//! second is passed over, is below n^2 / 2^129, which for a thousand million is one in 10^20.
+//! Which members, messages and histories were seen before. Each is known by a fingerprint of 128 bits
+//! alone: with n of them the chance that any two share one, and the second is taken for the first, is
+//! below n^2 / 2^129, which for ten million is one in 10^24.
 
 use std::hash::{Hash, Hasher};
 
@@ -17,7 +17,7 @@ pub(crate) struct Fingerprinter {
     second: u64,
 }
 
-fn fold(a: u64, b: u64) -> u64 {
+pub(crate) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
     let halves = (product as u64, (product >> 64) as u64);
@@ -42,13 +42,6 @@ impl Fingerprinter {
     pub(crate) fn of(value: &(impl Hash + ?Sized)) -> u128 {
         let mut hasher = Self::default();
         value.hash(&mut hasher);
-        hasher.fingerprint()
-    }
-
-    /// The fingerprint of bytes.
-    pub(crate) fn of_bytes(bytes: &[u8]) -> u128 {
-        let mut hasher = Self::default();
-        hasher.write(bytes);
         hasher.fingerprint()
     }
 }
@@ -124,6 +117,15 @@ impl<T: Copy> Pieces<T> {
         }
         self.pieces[self.len / PIECE].push(value);
         self.len += 1;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn set(&mut self, position: u32, value: T) {
+        let position = position as usize;
+        self.pieces[position / PIECE][position % PIECE] = value;
     }
 
     pub(crate) fn at(&self, position: u32) -> T {
@@ -207,7 +209,11 @@ mod tests {
 
     #[test]
     fn fingerprints_tell_lengths_and_orders_apart() {
-        let of = Fingerprinter::of_bytes;
+        let of = |bytes: &[u8]| {
+            let mut hasher = Fingerprinter::default();
+            hasher.write(bytes);
+            hasher.fingerprint()
+        };
         assert_ne!(of(&[1, 2]), of(&[2, 1]));
         assert_ne!(of(&[0]), of(&[0, 0]));
         assert_ne!(of(&[]), of(&[0]));

@@ -3,7 +3,7 @@
 //! is computed once.
 
 use super::facts::{Facts, Members};
-use super::fingerprint::{Fingerprinter, Index, Pieces};
+use super::fingerprint::{Fingerprinter, Index, Key, Pieces, fold};
 use super::history::{self, History};
 use super::member::{Input, Member, place};
 use super::network::Network;
@@ -11,18 +11,35 @@ use super::options::{Bounds, MEMBERS_MAX};
 use crate::violation::Violation;
 use quorate_raft::{Message, NodeId, Role};
 
-/// A state of the group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct World {
+/// A state of the group, but for the messages on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Situation {
     /// By place.
     pub(crate) members: [u32; MEMBERS_MAX],
+    pub(crate) history: u32,
     pub(crate) commands: u8,
     /// Bit n: change n was asked for.
     pub(crate) changes: u8,
     pub(crate) transfers: u8,
-    pub(crate) history: u32,
+}
+
+/// A state of the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct World {
+    pub(crate) situation: Situation,
     /// On their way, in rising order.
     pub(crate) messages: Vec<u32>,
+}
+
+impl Key for Situation {
+    fn spread(self) -> u64 {
+        let Self { members: [a, b, c, d, e], history, commands, changes, transfers } = self;
+        let pair = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        let counts = u32::from_le_bytes([commands, changes, transfers, 0]);
+        let first = fold(pair(a, b) ^ 0x9e37_79b9_7f4a_7c15, pair(c, d) ^ 0xd1b5_4a32_d192_ed03);
+        let second = fold(pair(e, history) ^ 0x8cb9_2ba7_2f3d_8dd7, 0xaef1_7502_b3b6_02d9);
+        fold(first ^ second ^ u64::from(counts), 0xdb4f_0b91_75ae_2165)
+    }
 }
 
 /// What may happen to the member at a place.
@@ -110,10 +127,10 @@ impl Graph {
             steps: Pieces::new(),
             transitions: Vec::new(),
         };
-        let mut world =
-            World { history: graph.history_number(History::default()), ..World::default() };
+        let mut world = World::default();
+        world.situation.history = graph.history_number(History::default());
         for (place, id) in (1..=group as u64).map(NodeId).enumerate() {
-            world.members[place] = graph.member_number(Member::new(id, &graph.bounds));
+            world.situation.members[place] = graph.member_number(Member::new(id, &graph.bounds));
         }
         (graph, world)
     }
@@ -152,7 +169,7 @@ impl Graph {
     pub(crate) fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         actions.clear();
         let Bounds { terms, commands, safeguards, transfers, ref changes, .. } = self.bounds;
-        for (place, &number) in world.members[..self.group].iter().enumerate() {
+        for (place, &number) in world.situation.members[..self.group].iter().enumerate() {
             let facts = self.facts(number);
             let mut add = |what| actions.push(Action { place, what });
             if facts.writes {
@@ -172,23 +189,23 @@ impl Graph {
                 continue;
             }
             add(What::Beat);
-            if world.commands < commands {
-                add(What::Propose(world.commands));
+            if world.situation.commands < commands {
+                add(What::Propose(world.situation.commands));
             }
             for change in (0..8).take(changes.len()) {
-                if world.changes >> change & 1 == 0 {
+                if world.situation.changes >> change & 1 == 0 {
                     add(What::Change(change));
                 }
             }
             for to in (0..5).take(self.group) {
-                if world.transfers < transfers && usize::from(to) != place {
+                if world.situation.transfers < transfers && usize::from(to) != place {
                     add(What::Transfer(to));
                 }
             }
         }
         for &number in &world.messages {
             let wire = self.network.wire(number);
-            let receiver = self.facts(world.members[wire.to]);
+            let receiver = self.facts(world.situation.members[wire.to]);
             let stands = matches!(wire.envelope.message, Message::TimeoutNow);
             if !stands || u64::from(receiver.term) < terms {
                 actions.push(Action { place: wire.to, what: What::Deliver(number) });
@@ -237,15 +254,15 @@ impl Graph {
         after: &mut World,
     ) -> Result<bool, Violation> {
         let Action { place, what } = action;
-        let member = world.members[place];
+        let member = world.situation.members[place];
         let Some(number) = self.transition(member, what)? else { return Ok(false) };
         let Transition { next, given_up, .. } = self.transitions[number as usize];
         after.clone_from(world);
-        after.members[place] = next;
+        after.situation.members[place] = next;
         match what {
-            What::Propose(_) => after.commands += 1,
-            What::Change(which) => after.changes |= 1 << which,
-            What::Transfer(_) => after.transfers += 1,
+            What::Propose(_) => after.situation.commands += 1,
+            What::Change(which) => after.situation.changes |= 1 << which,
+            What::Transfer(_) => after.situation.transfers += 1,
             _ => {}
         }
         if given_up != 0 {
@@ -265,7 +282,7 @@ impl Graph {
     fn send(&mut self, transition: u32, after: &mut World, news: &mut Vec<u32>) {
         let Self { network, transitions, facts, .. } = self;
         for &message in &transitions[transition as usize].sent {
-            let receiver = &facts[after.members[network.wire(message).to] as usize];
+            let receiver = &facts[after.situation.members[network.wire(message).to] as usize];
             if let Some(settled) = network.settled(message, receiver)
                 && let Err(position) = after.messages.binary_search(&settled)
             {
@@ -287,7 +304,7 @@ impl Graph {
         mut news: Vec<u32>,
     ) -> Result<(), Violation> {
         if is_another {
-            if self.facts(after.members[place]).role == Role::Leader {
+            if self.facts(after.situation.members[place]).role == Role::Leader {
                 self.answer(place, What::Beat, after, &mut news)?;
             }
             let to_it = |message: &&u32| self.network.wire(**message).to == place;
@@ -307,7 +324,7 @@ impl Graph {
         after: &mut World,
         news: &mut Vec<u32>,
     ) -> Result<(), Violation> {
-        let member = after.members[place];
+        let member = after.situation.members[place];
         if let Some(number) = self.transition(member, what)? {
             let Transition { next, given_up, .. } = self.transitions[number as usize];
             if next == member && given_up == 0 {
@@ -370,9 +387,9 @@ impl Graph {
         place: usize,
         after: &mut World,
     ) -> Result<(), Violation> {
-        let before = &self.facts[world.members[place] as usize];
-        let now = &self.facts[after.members[place] as usize];
-        let known = &self.histories[world.history as usize];
+        let before = &self.facts[world.situation.members[place] as usize];
+        let now = &self.facts[after.situation.members[place] as usize];
+        let known = &self.histories[world.situation.history as usize];
         let mut history = known.clone();
         if now.role == Role::Leader && (before.role, before.term) != (now.role, now.term) {
             history.led(now)?;
@@ -391,19 +408,19 @@ impl Graph {
             history.forget_before(earliest.unwrap_or(0));
         }
         if history != *known {
-            after.history = self.history_number(history);
+            after.situation.history = self.history_number(history);
         }
         Ok(())
     }
 
     fn group_facts<'a>(&'a self, world: &'a World) -> impl Iterator<Item = &'a Facts> {
-        world.members[..self.group].iter().map(|&number| self.facts(number))
+        world.situation.members[..self.group].iter().map(|&number| self.facts(number))
     }
 
     /// What must hold in every state; the last step was that of the member at `place`.
     pub(crate) fn check(&self, world: &World, place: usize) -> Result<(), Violation> {
-        let history = &self.histories[world.history as usize];
-        let changed = self.facts(world.members[place]);
+        let history = &self.histories[world.situation.history as usize];
+        let changed = self.facts(world.situation.members[place]);
         for facts in self.group_facts(world) {
             if facts.role == Role::Leader {
                 history.check_leader(facts)?;

@@ -22,8 +22,8 @@ mod history;
 mod member;
 mod network;
 mod options;
-mod queue;
 mod search;
+mod store;
 
 pub use options::{Bounds, BoundsError, Change, MEMBERS_MAX, Start};
 pub use search::{Exploration, explore};

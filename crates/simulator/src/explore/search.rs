@@ -2,10 +2,9 @@
 //! steps to it.
 
 use super::describe::described;
-use super::fingerprint::{Fingerprinter, Index, Pieces};
 use super::graph::{Action, Graph, What, World};
 use super::options::{Bounds, Start};
-use super::queue::{Queue, pack};
+use super::store::{Kept, Store};
 use crate::violation::Violation;
 
 /// Steps within which the group is led, where it is to be led from the start.
@@ -16,7 +15,9 @@ const LED_STEPS_MAX: usize = 1000;
 pub struct Exploration {
     /// Distinct states that were found; all of them were checked.
     pub states: usize,
-    /// Of these, how many have had everything tried that may happen in them.
+    /// States of the group but for the messages on their way, of which these are.
+    pub situations: usize,
+    /// Of the states, how many have had everything tried that may happen in them.
     pub expanded: usize,
     /// Steps that were taken and led to another state, new or not.
     pub steps: u64,
@@ -40,11 +41,9 @@ pub struct Exploration {
 struct Search<'a> {
     graph: Graph,
     start: World,
-    seen: Index<u128>,
-    /// By number of the state: from which one it was found.
-    parents: Pieces<u32>,
-    queue: Queue,
-    packed: Vec<u8>,
+    store: Store,
+    actions: Vec<Action>,
+    after: World,
     report: Exploration,
     progress: &'a mut dyn FnMut(&Exploration),
 }
@@ -65,14 +64,13 @@ pub fn explore(bounds: Bounds, progress: &mut dyn FnMut(&Exploration)) -> Explor
     let mut search = Search {
         graph,
         start: start.clone(),
-        seen: Index::new(),
-        parents: Pieces::new(),
-        queue: Queue::default(),
-        packed: Vec::new(),
+        store: Store::new(),
+        actions: Vec::new(),
+        after: World::default(),
         report: Exploration::default(),
         progress,
     };
-    search.found(&start, u32::MAX);
+    search.store.keep(&start, None);
     let broken = search.run();
     search.conclude(broken)
 }
@@ -89,7 +87,7 @@ fn elect_first(graph: &mut Graph, world: &mut World) {
         if changed.is_ok_and(|changed| changed) {
             std::mem::swap(world, &mut after);
         }
-        let settled = world.members[..voters].iter().all(|&number| {
+        let settled = world.situation.members[..voters].iter().all(|&number| {
             let facts = graph.facts(number);
             facts.commit == 1 && facts.durable == 1 && !facts.writes
         });
@@ -106,54 +104,53 @@ fn elect_first(graph: &mut Graph, world: &mut World) {
 }
 
 impl Search<'_> {
-    /// Notes a state. True if it is new.
-    fn found(&mut self, world: &World, parent: u32) -> bool {
-        pack(world, self.graph.group, &mut self.packed);
-        let (_, new) = self.seen.insert(Fingerprinter::of_bytes(&self.packed));
-        if new {
-            self.parents.push(parent);
-            self.queue.push(&self.packed);
-        }
-        new
-    }
-
     fn run(&mut self) -> Option<Broken> {
-        let (mut world, mut after) = (World::default(), World::default());
-        let mut actions = Vec::new();
-        let mut parent = 0;
+        let mut world = World::default();
         // The first number of the next distance.
         let mut next_level = 1;
         self.report.by_depth.push(1);
-        while self.queue.pop(&mut world, self.graph.group) {
-            if parent == next_level {
+        let mut number = 0;
+        while (number as usize) < self.store.len() {
+            if number == next_level {
                 self.begin_level();
                 if self.report.depth >= self.graph.bounds.depth_max {
                     return None;
                 }
-                next_level = u32::try_from(self.seen.len()).expect("fewer than 2^32 states");
+                next_level = u32::try_from(self.store.len()).expect("fewer than 2^32 states");
             }
-            self.graph.actions(&world, &mut actions);
-            for &action in &actions {
-                let broken = |violation| Broken { violation, parent, action };
-                match self.graph.apply(&world, action, &mut after) {
-                    Ok(false) => continue,
-                    Err(violation) => return Some(broken(violation)),
-                    Ok(true) => self.report.steps += 1,
+            if self.store.read(number, &mut world) {
+                if let Err(broken) = self.expand(number, &world) {
+                    return Some(broken);
                 }
-                if self.found(&after, parent)
-                    && let Err(violation) = self.graph.check(&after, action.place)
-                {
-                    return Some(broken(violation));
+                self.report.expanded += 1;
+                if self.store.len() >= self.graph.bounds.states_max as usize {
+                    return None;
                 }
             }
-            parent += 1;
-            self.report.expanded += 1;
-            if self.seen.len() >= self.graph.bounds.states_max as usize {
-                return None;
-            }
+            number += 1;
         }
         self.report.complete = true;
         None
+    }
+
+    /// Tries everything that may happen in a state.
+    fn expand(&mut self, parent: u32, world: &World) -> Result<(), Broken> {
+        let mut actions = std::mem::take(&mut self.actions);
+        let mut after = std::mem::take(&mut self.after);
+        self.graph.actions(world, &mut actions);
+        for &action in &actions {
+            let broken = |violation| Broken { violation, parent, action };
+            if !self.graph.apply(world, action, &mut after).map_err(broken)? {
+                continue;
+            }
+            self.report.steps += 1;
+            let kept = self.store.keep(&after, Some(parent));
+            if let Kept::Yes { new_situation: true, .. } = kept {
+                self.graph.check(&after, action.place).map_err(broken)?;
+            }
+        }
+        (self.actions, self.after) = (actions, after);
+        Ok(())
     }
 
     fn begin_level(&mut self) {
@@ -165,8 +162,9 @@ impl Search<'_> {
     /// Brings the report up to date.
     fn tally(&mut self) {
         let before: usize = self.report.by_depth.iter().sum();
-        self.report.states = self.seen.len();
-        self.report.by_depth.push(self.seen.len() - before);
+        self.report.states = self.store.len();
+        self.report.situations = self.store.situations();
+        self.report.by_depth.push(self.store.len() - before);
         (self.report.members, self.report.messages, self.report.member_steps) = self.graph.sizes();
     }
 
@@ -187,25 +185,22 @@ impl Search<'_> {
     /// The steps that lead to the state `last`, and the one that is taken there.
     fn story(&mut self, last: u32, action: Action) -> Vec<String> {
         let mut path = vec![last];
-        let mut number = last;
-        while self.parents.at(number) != u32::MAX {
-            number = self.parents.at(number);
-            path.push(number);
+        while let Some(parent) = self.store.parent(path[path.len() - 1]) {
+            path.push(parent);
         }
         path.pop();
-        let (mut world, mut after) = (self.start.clone(), World::default());
+        let (mut world, mut after, mut wanted) =
+            (self.start.clone(), World::default(), World::default());
         let (mut lines, mut actions) = (Vec::new(), Vec::new());
         for number in path.into_iter().rev() {
-            let wanted = self.seen.key(number);
+            self.store.read(number, &mut wanted);
             self.graph.actions(&world, &mut actions);
-            for &action in &actions {
-                if self.graph.apply(&world, action, &mut after).is_ok_and(|changed| changed) {
-                    pack(&after, self.graph.group, &mut self.packed);
-                    if Fingerprinter::of_bytes(&self.packed) == wanted {
-                        lines.push(described(&self.graph, &world, action, Some(&after)));
-                        break;
-                    }
-                }
+            let led_there = actions.iter().copied().find(|&action| {
+                let changed = self.graph.apply(&world, action, &mut after);
+                changed.is_ok_and(|changed| changed) && after == wanted
+            });
+            if let Some(action) = led_there {
+                lines.push(described(&self.graph, &world, action, Some(&after)));
             }
             std::mem::swap(&mut world, &mut after);
         }
