@@ -7,17 +7,19 @@
 //! each along with everything that this member holds of its kind. What messages on their way still
 //! say of them is the caller's to change.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::durability::Durability;
 use crate::leader::Leader;
 use crate::lease::Lease;
 use crate::loads::Loads;
-use crate::message::{AppendResult, Message};
+use crate::message::{AppendResult, Envelope, Message};
 use crate::node::{Node, RoleState};
 use crate::priority::Preference;
 use crate::progress::{Progress, State};
 use crate::proposals::{Proposals, SeenForwards};
+use crate::rng::Rng;
 use crate::types::{LogIndex, Millis, NodeId, WriteId};
 
 /// Where the clocks of members in canonical form stand: an age as long as this and any longer one
@@ -48,9 +50,10 @@ impl Node {
     /// their hashes. Returns to whom a probe is out and the number it had; it is now 1, and so must
     /// it be in the messages on their way, where all others must be 0. Heartbeats are numbered 0.
     ///
-    /// Not kept: who waits for the end of a proposal, and which forwarded proposals were seen. For
-    /// members without leases or priorities, between whom no reads, no forwards and no snapshots are
-    /// under way, none of whose peers ever lost its disk, and with nothing left in their [`Ready`](crate::Ready).
+    /// Not kept: where election timeouts are drawn from, who waits for the end of a proposal, and
+    /// which forwarded proposals were seen. For members without leases or priorities, between whom no
+    /// reads, no forwards and no snapshots are under way, none of whose peers ever lost its disk, and
+    /// with nothing left in their [`Ready`](crate::Ready).
     #[doc(hidden)]
     pub fn canonicalise(&mut self) -> Vec<(NodeId, u64)> {
         let clock = Clock { now: self.now, age_max_ms: self.config.election_timeout.minimum_ms() };
@@ -63,6 +66,7 @@ impl Node {
         self.proposals = Proposals::default();
         self.forwards = SeenForwards::default();
         self.forwarding_bytes = 0;
+        self.rng = Rng::new(0);
         self.loads = Loads::default();
         self.log.truncations = 0;
         self.log.configuration_epoch = 1;
@@ -75,6 +79,36 @@ impl Node {
             }
             RoleState::Leader(leader) => leader.canonicalise(clock),
             _ => Vec::new(),
+        }
+    }
+
+    /// Gives the members other numbers, this one and those it knows, which must be a permutation of
+    /// those that there are. Configurations stay what they are: it must make no difference to them.
+    #[doc(hidden)]
+    pub fn rename(&mut self, name: impl Fn(NodeId) -> NodeId) {
+        self.config.id = name(self.config.id);
+        self.hard_state.vote = self.hard_state.vote.map(&name);
+        if let Some(reported) = &mut self.reported {
+            reported.leader = reported.leader.map(&name);
+        }
+        for (_, envelope) in &mut self.durability.withheld {
+            envelope.from = name(envelope.from);
+            envelope.to = name(envelope.to);
+        }
+        match &mut self.role {
+            RoleState::Follower { leader } => {
+                *leader = leader.map(|(leader, heard_at)| (name(leader), heard_at));
+            }
+            RoleState::PreCandidate { votes } | RoleState::Candidate { votes } => {
+                *votes = votes.iter().map(|(id, vote)| (name(*id), *vote)).collect();
+            }
+            RoleState::Leader(leader) => {
+                let progress = core::mem::take(&mut leader.progress).into_iter();
+                leader.progress = progress.map(|(id, progress)| (name(id), progress)).collect();
+                if let Some(transfer) = &mut leader.transfer {
+                    transfer.to = name(transfer.to);
+                }
+            }
         }
     }
 }
@@ -97,6 +131,14 @@ impl Durability {
                 *sequence = 0;
             }
         }
+        // An answer that is asked for again while it waits is given once.
+        let mut kept: VecDeque<(WriteId, Envelope)> = VecDeque::new();
+        for withheld in self.withheld.drain(..) {
+            if !kept.contains(&withheld) {
+                kept.push_back(withheld);
+            }
+        }
+        self.withheld = kept;
     }
 }
 

@@ -69,7 +69,7 @@ pub struct Node {
     /// Until then it neither votes nor stands, with lease reads.
     pub(crate) promised_until: Millis,
     pub(crate) last_step_down: Option<StepDown>,
-    reported: Option<RoleChange>,
+    pub(crate) reported: Option<RoleChange>,
     /// The configuration of which the host was told last.
     pub(crate) reported_configuration: u64,
     fault: Option<Fault>,

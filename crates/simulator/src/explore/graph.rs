@@ -5,7 +5,7 @@
 use super::facts::{Facts, Members};
 use super::fingerprint::{Fingerprinter, Index, Key, Pieces, fold};
 use super::history::{self, History};
-use super::member::{Input, Member, place};
+use super::member::{Input, Member, id, place};
 use super::network::Network;
 use super::options::{Bounds, MEMBERS_MAX};
 use crate::violation::Violation;
@@ -74,6 +74,8 @@ struct Transition {
 
 /// A transition that changes nothing.
 const NOTHING: u32 = u32::MAX;
+/// One that breaks something.
+const BROKEN: u32 = u32::MAX - 1;
 
 /// All that was computed.
 #[derive(Debug)]
@@ -165,6 +167,18 @@ impl Graph {
         number
     }
 
+    /// The member, had all members other places.
+    pub(crate) fn renamed_member(&mut self, number: u32, places: &[usize]) -> u32 {
+        let renamed = self.members[number as usize].renamed(|of| id(places[place(of)]));
+        self.member_number(renamed)
+    }
+
+    /// The history, had all members other places.
+    pub(crate) fn renamed_history(&mut self, number: u32, places: &[usize]) -> u32 {
+        let renamed = self.histories[number as usize].renamed(places);
+        self.history_number(renamed)
+    }
+
     /// Everything that may happen in a state, but for what the bounds forbid.
     pub(crate) fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         actions.clear();
@@ -216,8 +230,11 @@ impl Graph {
     /// What a step makes of a member; `None` where nothing.
     fn transition(&mut self, member: u32, what: What) -> Result<Option<u32>, Violation> {
         let (step, new) = self.step_index.insert(u64::from(member) << 32 | what.code());
-        if !new {
-            let known = self.steps.at(step);
+        if new {
+            self.steps.push(BROKEN);
+        }
+        let known = self.steps.at(step);
+        if known != BROKEN {
             return Ok((known != NOTHING).then_some(known));
         }
         let input = match what {
@@ -242,7 +259,7 @@ impl Graph {
             self.transitions.push(Transition { next, sent: sent.into(), given_up });
             u32::try_from(self.transitions.len() - 1).expect("fewer than 2^32 transitions")
         };
-        self.steps.push(number);
+        self.steps.set(step, number);
         Ok((!nothing).then_some(number))
     }
 
@@ -273,8 +290,8 @@ impl Graph {
         }
         let mut answer_next = Vec::new();
         self.send(number, after, &mut answer_next);
-        self.answer_at_once(place, next != member, after, answer_next)?;
         self.remember(world, number, place, after)?;
+        self.answer_at_once(place, next != member, after, answer_next)?;
         Ok(after != world)
     }
 
@@ -408,6 +425,9 @@ impl Graph {
             history.forget_before(earliest.unwrap_or(0));
         }
         if history != *known {
+            for facts in self.group_facts(after).filter(|facts| facts.role == Role::Leader) {
+                history.check_leader(facts)?;
+            }
             after.situation.history = self.history_number(history);
         }
         Ok(())
@@ -417,16 +437,17 @@ impl Graph {
         world.situation.members[..self.group].iter().map(|&number| self.facts(number))
     }
 
-    /// What must hold in every state; the last step was that of the member at `place`.
-    pub(crate) fn check(&self, world: &World, place: usize) -> Result<(), Violation> {
+    /// What must hold in every state.
+    pub(crate) fn check(&self, world: &World) -> Result<(), Violation> {
         let history = &self.histories[world.situation.history as usize];
-        let changed = self.facts(world.situation.members[place]);
-        for facts in self.group_facts(world) {
+        let members = &world.situation.members[..self.group];
+        for (place, &number) in members.iter().enumerate() {
+            let facts = self.facts(number);
             if facts.role == Role::Leader {
                 history.check_leader(facts)?;
             }
-            if facts.place != place {
-                history::check_matching(changed, facts)?;
+            for &other in &members[..place] {
+                history::check_matching(facts, self.facts(other))?;
             }
         }
         Ok(())

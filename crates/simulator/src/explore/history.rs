@@ -73,6 +73,22 @@ impl History {
         Ok(member.commit > common)
     }
 
+    /// The same history, had all members other places: `places` has the new one of each.
+    pub(crate) fn renamed(&self, places: &[usize]) -> Self {
+        let name = |noted_place: u8| match usize::from(noted_place).checked_sub(1) {
+            Some(place) => noted(places[place]),
+            None => 0,
+        };
+        let mut renamed = self.clone();
+        for (term, votes) in self.votes.iter().enumerate() {
+            renamed.leaders[term] = name(self.leaders[term]);
+            for (place, vote) in votes.iter().enumerate() {
+                renamed.votes[term][places[place]] = name(*vote);
+            }
+        }
+        renamed
+    }
+
     /// Forgets about terms that nobody can be in any more.
     pub(crate) fn forget_before(&mut self, term: u8) {
         let term = usize::from(term);

@@ -171,6 +171,21 @@ impl Member {
         self.log.clone_from(&self.disk.entries);
     }
 
+    /// The same member, had all members other numbers.
+    pub(crate) fn renamed(&self, name: impl Fn(NodeId) -> NodeId) -> Self {
+        let mut renamed = self.clone();
+        renamed.node.rename(&name);
+        renamed.disk.hard_state.vote = self.disk.hard_state.vote.map(&name);
+        for write in &mut renamed.writes {
+            if let Some(hard_state) = &mut write.hard_state {
+                hard_state.vote = hard_state.vote.map(&name);
+            }
+        }
+        renamed.probed = self.probed.iter().map(|id| name(*id)).collect();
+        renamed.probed.sort_unstable();
+        renamed
+    }
+
     /// The member after something has happened to it. An assertion of the core's that fails is a
     /// violation like any other.
     pub(crate) fn step(&self, input: Input<'_>, bounds: &Bounds) -> Result<Stepped, Violation> {
@@ -192,7 +207,8 @@ impl Member {
     }
 
     fn take(&mut self, input: Input<'_>, bounds: &Bounds) {
-        let request = |sequence: u64| RequestId { member: self.node.id(), boot: 1, sequence };
+        // By whom a command was asked for must not tell states apart.
+        let request = |sequence: u64| RequestId { member: NodeId(1), boot: 1, sequence };
         match input {
             Input::Deliver(envelope) => self.node.step(envelope.clone()),
             Input::WriteDone => self.write_done(),
@@ -324,6 +340,11 @@ fn number(envelope: &mut Envelope, probes: &[(NodeId, u64)]) {
 /// Where members stand in lists.
 pub(crate) fn place(id: NodeId) -> usize {
     usize::try_from(id.0 - 1).expect("members are few")
+}
+
+/// Who stands at a place.
+pub(crate) fn id(place: usize) -> NodeId {
+    NodeId(place as u64 + 1)
 }
 
 /// The term as a small number.

@@ -24,6 +24,7 @@ mod network;
 mod options;
 mod search;
 mod store;
+mod symmetry;
 
 pub use options::{Bounds, BoundsError, Change, MEMBERS_MAX, Start};
 pub use search::{Exploration, explore};

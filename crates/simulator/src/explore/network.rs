@@ -12,7 +12,7 @@ use quorate_raft::{AppendResult, EntryId, Envelope, LogIndex, Message, Role, Ter
 
 use super::facts::Facts;
 use super::fingerprint::{Fingerprinter, Index};
-use super::member::{place, small};
+use super::member::{id, place, small};
 
 /// What a member does with a message that comes too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,14 @@ impl Network {
             self.wires.push(Wire { envelope, from, to, term, kind, probe });
         }
         number
+    }
+
+    /// The same message, had all members other places.
+    pub(crate) fn renamed(&mut self, number: u32, places: &[usize]) -> u32 {
+        let Wire { envelope, from, to, .. } = self.wire(number);
+        let mut envelope = envelope.clone();
+        (envelope.from, envelope.to) = (id(places[*from]), id(places[*to]));
+        self.number(envelope)
     }
 
     /// The same message once the probe that it is of was given up.

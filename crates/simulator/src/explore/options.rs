@@ -99,6 +99,13 @@ impl Bounds {
         named.max().unwrap_or(0).max(self.voters)
     }
 
+    /// The places of voters that no change names: nothing tells these apart but what happens.
+    pub(crate) fn alike(&self) -> Vec<usize> {
+        let steps = self.changes.iter().flat_map(|change| &change.change.steps);
+        let named: Vec<NodeId> = steps.map(|step| step.member()).collect();
+        (0..self.voters).filter(|place| !named.contains(&NodeId(*place as u64 + 1))).collect()
+    }
+
     /// Whether all of it can be stored.
     ///
     /// # Errors

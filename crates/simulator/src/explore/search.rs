@@ -5,6 +5,7 @@ use super::describe::described;
 use super::graph::{Action, Graph, What, World};
 use super::options::{Bounds, Start};
 use super::store::{Kept, Store};
+use super::symmetry::Symmetry;
 use crate::violation::Violation;
 
 /// Steps within which the group is led, where it is to be led from the start.
@@ -42,17 +43,17 @@ struct Search<'a> {
     graph: Graph,
     start: World,
     store: Store,
+    symmetry: Symmetry,
     actions: Vec<Action>,
     after: World,
     report: Exploration,
     progress: &'a mut dyn FnMut(&Exploration),
 }
 
-/// A step that breaks something: what it breaks, in which state it is taken, and the step.
+/// A step that breaks something: what it breaks, and in which state it is taken.
 struct Broken {
     violation: Violation,
     parent: u32,
-    action: Action,
 }
 
 /// Explores everything within these bounds. `progress` is told whenever another distance is begun.
@@ -61,10 +62,14 @@ pub fn explore(bounds: Bounds, progress: &mut dyn FnMut(&Exploration)) -> Explor
     if graph.bounds.start == Start::Led {
         elect_first(&mut graph, &mut start);
     }
+    let mut symmetry = Symmetry::new(&graph.bounds.alike());
+    let first = start.clone();
+    symmetry.settle(&mut graph, &mut start);
     let mut search = Search {
         graph,
-        start: start.clone(),
+        start: first,
         store: Store::new(),
+        symmetry,
         actions: Vec::new(),
         after: World::default(),
         report: Exploration::default(),
@@ -139,14 +144,15 @@ impl Search<'_> {
         let mut after = std::mem::take(&mut self.after);
         self.graph.actions(world, &mut actions);
         for &action in &actions {
-            let broken = |violation| Broken { violation, parent, action };
+            let broken = |violation| Broken { violation, parent };
             if !self.graph.apply(world, action, &mut after).map_err(broken)? {
                 continue;
             }
             self.report.steps += 1;
+            self.symmetry.settle(&mut self.graph, &mut after);
             let kept = self.store.keep(&after, Some(parent));
             if let Kept::Yes { new_situation: true, .. } = kept {
-                self.graph.check(&after, action.place).map_err(broken)?;
+                self.graph.check(&after).map_err(broken)?;
             }
         }
         (self.actions, self.after) = (actions, after);
@@ -175,36 +181,45 @@ impl Search<'_> {
         } else {
             self.report.depth += 1;
         }
-        if let Some(Broken { violation, parent, action }) = broken {
-            let lines = self.story(parent, action);
+        if let Some(Broken { violation, parent }) = broken {
+            let lines = self.story(parent);
             self.report.violation = Some((violation, lines));
         }
         self.report
     }
 
-    /// The steps that lead to the state `last`, and the one that is taken there.
-    fn story(&mut self, last: u32, action: Action) -> Vec<String> {
+    /// The steps that lead to the state `last` and, with the step that breaks something, beyond it,
+    /// all members keeping their names.
+    fn story(&mut self, last: u32) -> Vec<String> {
         let mut path = vec![last];
         while let Some(parent) = self.store.parent(path[path.len() - 1]) {
             path.push(parent);
         }
         path.pop();
-        let (mut world, mut after, mut wanted) =
-            (self.start.clone(), World::default(), World::default());
+        let Self { graph, symmetry, store, start, .. } = self;
+        let (mut world, mut after) = (start.clone(), World::default());
+        let (mut wanted, mut settled) = (World::default(), World::default());
         let (mut lines, mut actions) = (Vec::new(), Vec::new());
         for number in path.into_iter().rev() {
-            self.store.read(number, &mut wanted);
-            self.graph.actions(&world, &mut actions);
+            store.read(number, &mut wanted);
+            graph.actions(&world, &mut actions);
             let led_there = actions.iter().copied().find(|&action| {
-                let changed = self.graph.apply(&world, action, &mut after);
-                changed.is_ok_and(|changed| changed) && after == wanted
+                let changed = graph.apply(&world, action, &mut after);
+                settled.clone_from(&after);
+                symmetry.settle(graph, &mut settled);
+                changed.is_ok_and(|changed| changed) && settled == wanted
             });
             if let Some(action) = led_there {
-                lines.push(described(&self.graph, &world, action, Some(&after)));
+                lines.push(described(graph, &world, action, Some(&after)));
             }
             std::mem::swap(&mut world, &mut after);
         }
-        lines.push(described(&self.graph, &world, action, None));
+        graph.actions(&world, &mut actions);
+        let breaks = actions.into_iter().find(|&action| {
+            let changed = graph.apply(&world, action, &mut after);
+            changed.is_err() || graph.check(&after).is_err()
+        });
+        lines.extend(breaks.map(|action| described(graph, &world, action, None)));
         lines
     }
 }
