@@ -3,12 +3,19 @@
 
 use anyhow::Result;
 
+use crate::mutants::{self, Finder};
 use crate::run::{self, command, run_command};
 use crate::suites::{self, Profile};
-use crate::{mutants, tidy};
+use crate::tidy;
 
 /// Seeds of the simulator's smoke run.
 const SMOKE_SEEDS: &str = "50";
+/// Bounds within which all states are tried, each in a few seconds.
+const EXPLORED: [&str; 3] = [
+    "--terms 1 --commands 1 --crashes 0",
+    "--terms 3 --commands 0 --crashes 0 --fast-disks --start led",
+    "--terms 1 --commands 1 --crashes 0 --fast-disks --start led --change +4",
+];
 /// Sequences of calls that are compared with etcd's answers; always the same ones.
 const SEQUENCES: &str = "300";
 /// Kills of the leader.
@@ -19,7 +26,8 @@ const KILLS: &str = "5";
 pub(crate) fn run() -> Result<()> {
     run::run("cargo", &["fmt", "--all", "--check"])?;
     tidy::run()?;
-    mutants::check()?;
+    mutants::check(Finder::Simulator)?;
+    mutants::check(Finder::Explorer)?;
     run::run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"]);
     run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
@@ -27,6 +35,10 @@ pub(crate) fn run() -> Result<()> {
     let smoke = ["--from", "1", "--count", SMOKE_SEEDS];
     run::run("cargo", &[&simulate[..], &smoke[..]].concat())?;
     run::run("cargo", &[&simulate[..], &["--seed", "1", "--twice"][..]].concat())?;
+    for bounds in EXPLORED {
+        let bounds: Vec<&str> = bounds.split(' ').collect();
+        run::run("cargo", &[&simulate[..], &["explore"], &bounds[..]].concat())?;
+    }
     suites::etcdctl(Profile::Debug)?;
     suites::differential(Profile::Debug, SEQUENCES, "1")?;
     suites::kill_leader(Profile::Debug, KILLS)?;

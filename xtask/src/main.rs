@@ -10,6 +10,7 @@ mod tidy;
 
 use std::process::ExitCode;
 
+use mutants::Finder;
 use suites::Profile;
 
 const USAGE: &str = "\
@@ -19,6 +20,7 @@ Usage: cargo xtask COMMAND
   ci                         everything that must hold before a change lands
   mutants [--check]          breaks the code on purpose and demands that the simulator sees it;
                              --check only demands that each way of breaking it still applies
+  explorer-mutants [--check] the same for what only an exploration of all orders is sure to see
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
   replace-members            replaces three members, one after the other, under load
@@ -40,8 +42,10 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["tidy"] => tidy::run(),
         ["ci"] => ci::run(),
-        ["mutants"] => mutants::run(),
-        ["mutants", "--check"] => mutants::check(),
+        ["mutants"] => mutants::run(Finder::Simulator),
+        ["mutants", "--check"] => mutants::check(Finder::Simulator),
+        ["explorer-mutants"] => mutants::run(Finder::Explorer),
+        ["explorer-mutants", "--check"] => mutants::check(Finder::Explorer),
         ["raft-node"] => suites::raft_node(Profile::Release, "1"),
         ["raft-node", "--runs", runs] => suites::raft_node(Profile::Release, runs),
         ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),

@@ -1,5 +1,6 @@
 //! Broken variants of the code, each a small patch beside the simulator that names the checker
-//! which must see it. A simulator that finds nothing proves something only if it finds these.
+//! which must see it. A simulator, or an exploration, that finds nothing proves something only if it
+//! finds these.
 
 use std::path::PathBuf;
 
@@ -7,24 +8,45 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::run::{command, output, root, run_command};
 
-const FOLDER: &str = "crates/simulator/mutants";
+/// Who must find them.
+#[derive(Clone, Copy)]
+pub(crate) enum Finder {
+    /// The simulator, in some seed.
+    Simulator,
+    /// The explorer, within the bounds that the patch names.
+    Explorer,
+}
+
 /// Seeds within which each must be caught.
 const SEEDS: &str = "2000";
 /// Begins the line of a patch that is found so seldom that it is given more of them.
 const SEEDS_LINE: &str = "Seeds:";
 /// Begins the line of a patch that names its checker.
 const CHECKER: &str = "Checker:";
+/// Begins the line of a patch that names the bounds within which the explorer must find it.
+const EXPLORE_LINE: &str = "Explore:";
 
 struct Mutant {
     name: String,
     path: PathBuf,
     checker: String,
-    seeds: String,
+    /// What the finder is asked to do.
+    arguments: Vec<String>,
 }
 
-fn all() -> Result<Vec<Mutant>> {
+impl Finder {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Simulator => "crates/simulator/mutants",
+            Self::Explorer => "crates/simulator/explorer-mutants",
+        }
+    }
+}
+
+fn all(finder: Finder) -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
-    for entry in std::fs::read_dir(root().join(FOLDER)).context(FOLDER)? {
+    let folder = finder.folder();
+    for entry in std::fs::read_dir(root().join(folder)).context(folder)? {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "patch") {
             continue;
@@ -38,17 +60,27 @@ fn all() -> Result<Vec<Mutant>> {
         let checker = value(CHECKER)
             .with_context(|| format!("{}: no line `{CHECKER} NAME`", path.display()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let seeds = value(SEEDS_LINE).unwrap_or_else(|| SEEDS.to_owned());
-        mutants.push(Mutant { name, checker, path, seeds });
+        let what = match finder {
+            Finder::Simulator => {
+                format!("--count {}", value(SEEDS_LINE).unwrap_or_else(|| SEEDS.to_owned()))
+            }
+            Finder::Explorer => {
+                let bounds = value(EXPLORE_LINE)
+                    .with_context(|| format!("{}: no line `{EXPLORE_LINE}`", path.display()))?;
+                format!("explore {bounds}")
+            }
+        };
+        let arguments = what.split_whitespace().map(str::to_owned).collect();
+        mutants.push(Mutant { name, checker, path, arguments });
     }
     mutants.sort_by(|a, b| a.name.cmp(&b.name));
-    ensure!(!mutants.is_empty(), "{FOLDER} has no patches");
+    ensure!(!mutants.is_empty(), "{folder} has no patches");
     Ok(mutants)
 }
 
 /// Demands that each patch still applies: one that does not tests nothing any more.
-pub(crate) fn check() -> Result<()> {
-    for mutant in all()? {
+pub(crate) fn check(finder: Finder) -> Result<()> {
+    for mutant in all(finder)? {
         let path = mutant.path.to_string_lossy().into_owned();
         output("git", &["apply", "--check", &path])
             .with_context(|| format!("mutant {} no longer applies", mutant.name))?;
@@ -57,14 +89,14 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Breaks a copy of the repository in each of these ways and runs the simulator on it.
-pub(crate) fn run() -> Result<()> {
-    check()?;
+/// Breaks a copy of the repository in each of these ways and has it found there.
+pub(crate) fn run(finder: Finder) -> Result<()> {
+    check(finder)?;
     let folder = root().join("target").join("mutants");
     let tree = folder.join("tree");
     let tree_name = tree.to_string_lossy().into_owned();
     let mut missed = Vec::new();
-    for mutant in all()? {
+    for mutant in all(finder)? {
         if tree.exists() {
             output("git", &["worktree", "remove", "--force", &tree_name])?;
         }
@@ -73,21 +105,9 @@ pub(crate) fn run() -> Result<()> {
         let mut apply = command("git", &["apply", &path]);
         run_command(apply.current_dir(&tree))?;
         println!("mutant {}: {} must fire", mutant.name, mutant.checker);
-        let mut simulate = command(
-            "cargo",
-            &[
-                "run",
-                "--quiet",
-                "--release",
-                "--package",
-                "quorate-simulator",
-                "--",
-                "--count",
-                &mutant.seeds,
-                "--expect",
-                &mutant.checker,
-            ],
-        );
+        let mut simulate = command("cargo", &["run", "--quiet", "--release"]);
+        simulate.args(["--package", "quorate-simulator", "--"]).args(&mutant.arguments);
+        simulate.args(["--expect", &mutant.checker]);
         simulate.current_dir(&tree).env("CARGO_TARGET_DIR", folder.join("target"));
         if run_command(&mut simulate).is_err() {
             missed.push(mutant.name);
@@ -95,7 +115,7 @@ pub(crate) fn run() -> Result<()> {
     }
     output("git", &["worktree", "remove", "--force", &tree_name])?;
     if !missed.is_empty() {
-        bail!("not caught within their seeds: {}", missed.join(", "));
+        bail!("not caught: {}", missed.join(", "));
     }
     Ok(())
 }

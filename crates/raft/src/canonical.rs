@@ -77,7 +77,11 @@ impl Node {
                 *heard_at = clock.past(*heard_at);
                 Vec::new()
             }
-            RoleState::Leader(leader) => leader.canonicalise(clock),
+            RoleState::Leader(leader) => {
+                // Drawn anew when it stops leading.
+                self.election_due = CANONICAL_NOW;
+                leader.canonicalise(clock)
+            }
             _ => Vec::new(),
         }
     }
@@ -95,6 +99,7 @@ impl Node {
             envelope.from = name(envelope.from);
             envelope.to = name(envelope.to);
         }
+        self.durability.order_candidacy();
         match &mut self.role {
             RoleState::Follower { leader } => {
                 *leader = leader.map(|(leader, heard_at)| (name(leader), heard_at));
@@ -139,6 +144,19 @@ impl Durability {
             }
         }
         self.withheld = kept;
+    }
+}
+
+impl Durability {
+    /// A candidate asks all at once; in which order must make no difference.
+    fn order_candidacy(&mut self) {
+        let withheld = self.withheld.make_contiguous();
+        let asks = |(_, envelope): &(WriteId, Envelope)| {
+            matches!(envelope.message, Message::VoteRequest { .. })
+        };
+        for together in withheld.chunk_by_mut(|a, b| asks(a) && asks(b) && a.0 == b.0) {
+            together.sort_by_key(|(_, envelope)| envelope.to);
+        }
     }
 }
 
@@ -187,5 +205,76 @@ impl Progress {
             }
             State::Probe { waiting_for: None } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::configuration::Configuration;
+    use crate::message::Envelope;
+    use crate::recovered::Recovered;
+    use crate::types::{GroupId, SnapshotMeta, Term};
+    use alloc::format;
+    use alloc::string::String;
+
+    /// A leader of two that has sent so many heartbeats since it was elected.
+    fn leader(beats: u64) -> Node {
+        let configuration = Configuration::of_voters([NodeId(1), NodeId(2)]);
+        let snapshot = SnapshotMeta { configuration, ..SnapshotMeta::default() };
+        let recovered = Recovered { snapshot, ..Recovered::default() };
+        let config = Config { pre_vote: false, check_quorum: false, ..Config::new(NodeId(1), 3) };
+        let mut node = Node::new(config, recovered, Millis(5));
+        node.campaign();
+        let serve = |node: &mut Node| {
+            let persist = node.take_ready().persist;
+            persist.into_iter().for_each(|persist| node.persisted(persist.write));
+            node.take_ready();
+        };
+        serve(&mut node);
+        let message = Message::VoteResponse { granted: true };
+        let (from, to) = (NodeId(2), NodeId(1));
+        node.step(Envelope { group: GroupId(0), from, to, term: Term(1), message });
+        serve(&mut node);
+        for beat in 1..=beats {
+            node.advance(Millis(5 + 100 * beat));
+            serve(&mut node);
+        }
+        node
+    }
+
+    fn shown(mut node: Node) -> String {
+        let probes = node.canonicalise();
+        assert_eq!(probes, [(NodeId(2), 1)]);
+        format!("{node:?}")
+    }
+
+    /// All that a further heartbeat leaves behind is its number, and how long ago the follower was
+    /// heard of.
+    #[test]
+    fn heartbeats_leave_nothing_behind_but_the_time() {
+        assert_ne!(format!("{:?}", leader(20)), format!("{:?}", leader(15)));
+        assert_eq!(shown(leader(20)), shown(leader(15)));
+        assert_ne!(shown(leader(1)), shown(leader(15)));
+    }
+
+    #[test]
+    fn a_canonical_form_is_its_own() {
+        let mut node = leader(3);
+        node.canonicalise();
+        assert_eq!(shown(node.clone()), format!("{node:?}"));
+    }
+
+    #[test]
+    fn names_come_back() {
+        let swapped = |id: NodeId| NodeId(3 - id.0);
+        let mut node = leader(3);
+        let before = format!("{node:?}");
+        node.rename(swapped);
+        assert_ne!(format!("{node:?}"), before);
+        assert_eq!(node.id(), NodeId(2));
+        node.rename(swapped);
+        assert_eq!(format!("{node:?}"), before);
     }
 }

@@ -21,6 +21,7 @@ Usage: quorate-simulate explore [OPTIONS]
   --terms N            the highest term in which anybody may stand (2)
   --commands N         commands that leaders are asked to replicate, in all (3)
   --crashes N          times that each member may crash (1)
+  --crash-only N       only this member may crash
   --change CHANGE      a change of members that leaders are asked for once: +4, -1 or -1,+4;
                        may be given several times; they are asked for in any order
   --transfers N        times that a leader is asked to hand over, in all (0)
@@ -66,6 +67,7 @@ fn parse(mut parser: Parser) -> Result<Arguments, ArgumentError> {
             Arg::Long("terms") => bounds.terms = parser.value()?.parse()?,
             Arg::Long("commands") => bounds.commands = parser.value()?.parse()?,
             Arg::Long("crashes") => bounds.crashes = parser.value()?.parse()?,
+            Arg::Long("crash-only") => bounds.crash_only = Some(parser.value()?.parse()?),
             Arg::Long("change") => bounds.changes.push(parser.value()?.string()?.parse()?),
             Arg::Long("transfers") => bounds.transfers = parser.value()?.parse()?,
             Arg::Long("fast-disks") => bounds.slow_disks = false,

@@ -154,3 +154,104 @@ pub(crate) fn check_matching(one: &Facts, other: &Facts) -> Result<(), Violation
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_raft::{EntryId, Envelope, GroupId, NodeId, Role, Term};
+
+    use crate::explore::network::Network;
+
+    /// A leader of three with a log of these terms, all of it durable and committed so far.
+    fn leader(place: usize, term: u8, log: &[u8], commit: usize) -> Facts {
+        let chain = log.iter().scan(0_u64, |before, &of| {
+            *before = *before * 10 + u64::from(of);
+            Some((of, *before))
+        });
+        Facts {
+            place,
+            term,
+            term_min: term,
+            role: Role::Leader,
+            commit,
+            log: chain.collect(),
+            durable: log.len(),
+            voters: 0b111,
+            outgoing: 0,
+            writes: false,
+            crashes_left: 0,
+        }
+    }
+
+    fn fired<T>(verdict: Result<T, Violation>) -> Option<Checker> {
+        verdict.err().map(|violation| violation.checker)
+    }
+
+    #[test]
+    fn two_leaders_of_a_term_are_found() {
+        let mut history = History::default();
+        assert_eq!(fired(history.led(&leader(0, 1, &[1], 0))), None);
+        assert_eq!(fired(history.led(&leader(0, 1, &[1], 0))), None);
+        assert_eq!(fired(history.led(&leader(1, 2, &[1], 0))), None);
+        let second = history.led(&leader(1, 1, &[1], 0));
+        assert_eq!(fired(second), Some(Checker::ElectionSafety));
+    }
+
+    #[test]
+    fn two_votes_in_a_term_are_found() {
+        let (mut history, mut network) = (History::default(), Network::new());
+        let mut send = |from: u64, to: u64, message: Message| {
+            let (from, to) = (NodeId(from), NodeId(to));
+            let envelope = Envelope { group: GroupId(0), from, to, term: Term(1), message };
+            let number = network.number(envelope);
+            fired(history.sent(network.wire(number)))
+        };
+        let request = || Message::VoteRequest { last: EntryId::default(), transfer: false };
+        assert_eq!(send(1, 2, request()), None);
+        assert_eq!(send(2, 1, Message::VoteResponse { granted: true }), None);
+        assert_eq!(send(2, 3, Message::VoteResponse { granted: false }), None);
+        let other = Message::VoteResponse { granted: true };
+        assert_eq!(send(2, 3, other.clone()), Some(Checker::VoteOnce));
+        assert_eq!(send(1, 3, other), Some(Checker::VoteOnce));
+    }
+
+    #[test]
+    fn what_was_committed_stays_and_leaders_have_it() {
+        let mut history = History::default();
+        assert_eq!(history.committed(&leader(0, 1, &[1, 1], 2)), Ok(true));
+        assert_eq!(history.committed(&leader(1, 1, &[1, 1, 1], 2)), Ok(false));
+        let other = history.committed(&leader(1, 2, &[1, 2], 2));
+        assert_eq!(fired(other), Some(Checker::StateMachineSafety));
+        assert_eq!(fired(history.check_leader(&leader(2, 2, &[1, 1, 2], 0))), None);
+        // One of an earlier or the same term need not have it.
+        assert_eq!(fired(history.check_leader(&leader(2, 1, &[1], 0))), None);
+        let without = history.check_leader(&leader(2, 2, &[1, 2], 0));
+        assert_eq!(fired(without), Some(Checker::LeaderCompleteness));
+    }
+
+    #[test]
+    fn a_commitment_needs_a_quorum_of_disks() {
+        let first = leader(0, 1, &[1, 1], 2);
+        let behind = leader(1, 1, &[1], 0);
+        let durable = |third: Facts| {
+            let group = [first.clone(), behind.clone(), third];
+            fired(check_durable(&first, group.iter()))
+        };
+        assert_eq!(durable(leader(2, 1, &[1, 1], 0)), None);
+        let unwritten = Facts { durable: 1, ..leader(2, 1, &[1, 1], 0) };
+        assert_eq!(durable(unwritten), Some(Checker::DurableCommit));
+        assert_eq!(durable(leader(2, 1, &[1, 2], 0)), Some(Checker::DurableCommit));
+        let joint = Facts { outgoing: 0b110, ..first.clone() };
+        let group = [first.clone(), leader(1, 1, &[1, 1], 0), behind.clone()];
+        assert_eq!(fired(check_durable(&joint, group.iter())), Some(Checker::DurableCommit));
+    }
+
+    #[test]
+    fn logs_that_part_and_meet_again_are_found() {
+        let matching = |one: &[u8], other: &[u8]| {
+            fired(check_matching(&leader(0, 9, one, 0), &leader(1, 9, other, 0)))
+        };
+        assert_eq!(matching(&[1, 1, 2], &[1, 1, 3, 3]), None);
+        assert_eq!(matching(&[1, 2, 3], &[1, 1, 3]), Some(Checker::LogMatching));
+    }
+}

@@ -154,7 +154,7 @@ impl Member {
             disk: Disk::default(),
             writes: VecDeque::new(),
             log: Vec::new(),
-            crashes_left: bounds.crashes,
+            crashes_left: bounds.crashes_of(id),
             probed: Vec::new(),
         };
         member.restart(bounds);

@@ -54,6 +54,8 @@ pub struct Bounds {
     pub commands: u8,
     /// How often each member may crash.
     pub crashes: u8,
+    /// Only this member may crash, by its number.
+    pub crash_only: Option<u64>,
     /// Changes of members, each to be made once at most, in any order.
     pub changes: Vec<Change>,
     /// How often leadership may be handed over on request, in all.
@@ -79,6 +81,7 @@ impl Default for Bounds {
             terms: 2,
             commands: 3,
             crashes: 1,
+            crash_only: None,
             changes: Vec::new(),
             transfers: 0,
             slow_disks: true,
@@ -99,11 +102,17 @@ impl Bounds {
         named.max().unwrap_or(0).max(self.voters)
     }
 
-    /// The places of voters that no change names: nothing tells these apart but what happens.
+    /// How often this member may crash.
+    pub(crate) fn crashes_of(&self, id: NodeId) -> u8 {
+        if self.crash_only.is_none_or(|only| only == id.0) { self.crashes } else { 0 }
+    }
+
+    /// The places of voters that neither a change nor a bound names: nothing tells these apart but what happens.
     pub(crate) fn alike(&self) -> Vec<usize> {
         let steps = self.changes.iter().flat_map(|change| &change.change.steps);
         let named: Vec<NodeId> = steps.map(|step| step.member()).collect();
-        (0..self.voters).filter(|place| !named.contains(&NodeId(*place as u64 + 1))).collect()
+        let is_named = |id: u64| named.contains(&NodeId(id)) || self.crash_only == Some(id);
+        (0..self.voters).filter(|place| !is_named(*place as u64 + 1)).collect()
     }
 
     /// Whether all of it can be stored.

@@ -223,3 +223,45 @@ impl Search<'_> {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explored(bounds: Bounds) -> Exploration {
+        let exploration = explore(bounds, &mut |_| {});
+        assert_eq!(exploration.violation, None);
+        exploration
+    }
+
+    #[test]
+    fn all_states_of_one_term_are_tried_and_none_is_wrong() {
+        let bounds = Bounds { voters: 2, terms: 1, commands: 1, crashes: 0, ..Bounds::default() };
+        let slow = explored(bounds.clone());
+        let fast = explored(Bounds { slow_disks: false, ..bounds.clone() });
+        let broken_off = explored(Bounds { slow_disks: false, depth_max: 5, ..bounds });
+        assert!(slow.complete && fast.complete && !broken_off.complete);
+        assert!(slow.states > fast.states && fast.states > broken_off.states);
+        assert_eq!(broken_off.depth, 5);
+    }
+
+    /// Elections, changes of members and crashes are reached: the deepest states have them behind
+    /// them.
+    #[test]
+    fn a_change_of_members_is_made() {
+        let change = vec!["+3".parse().unwrap()];
+        let bounds = Bounds {
+            voters: 2,
+            terms: 1,
+            commands: 0,
+            crashes: 0,
+            start: Start::Led,
+            slow_disks: false,
+            ..Bounds::default()
+        };
+        let without = explored(bounds.clone());
+        let with = explored(Bounds { changes: change, ..bounds });
+        assert!(without.complete && with.complete);
+        assert!(with.members > without.members);
+    }
+}

@@ -245,12 +245,12 @@ mod tests {
                 world(number, &messages)
             })
             .collect();
-        for (number, world) in (0..).zip(&worlds) {
+        for (number, world) in (0_u32..).zip(&worlds) {
             let kept = store.keep(world, number.checked_sub(1));
             assert_eq!(kept, Kept::Yes { number, new_situation: true });
         }
         let mut read = World::default();
-        for (number, world) in (0..).zip(&worlds) {
+        for (number, world) in (0_u32..).zip(&worlds) {
             assert!(store.read(number, &mut read));
             assert_eq!(&read, world);
             assert_eq!(store.parent(number), number.checked_sub(1));

@@ -120,6 +120,9 @@ impl Symmetry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Rng;
+    use crate::explore::graph::{Action, What};
+    use crate::explore::options::Bounds;
 
     #[test]
     fn every_order_once_and_the_given_one_first() {
@@ -127,5 +130,46 @@ mod tests {
         assert_eq!(all.len(), 6);
         assert_eq!(all[0], [0, 1, 3]);
         assert!(all.contains(&vec![3, 0, 1]));
+    }
+
+    /// What a member does must not depend on what it is called: every step of a long walk, taken
+    /// under other names, leads to the same state under other names.
+    #[test]
+    fn the_core_does_the_same_under_other_names() {
+        let bounds = Bounds { terms: 7, commands: 9, crashes: 9, ..Bounds::default() };
+        let mut symmetry = Symmetry::new(&bounds.alike());
+        assert_eq!(symmetry.renamings.len(), 6);
+        let (mut graph, start) = Graph::new(bounds);
+        let mut rng = Rng::new(7);
+        let (mut actions, mut after, mut mirrored) =
+            (Vec::new(), World::default(), World::default());
+        for walk in 0..36 {
+            let renaming = &mut symmetry.renamings[walk % 6];
+            let mut world = start.clone();
+            for _ in 0..60 {
+                graph.actions(&world, &mut actions);
+                let action = actions[usize::try_from(rng.below(actions.len() as u64)).unwrap()];
+                let mirror = renaming.world(&mut graph, &world);
+                let mut same = Action { place: renaming.places[action.place], ..action };
+                if let What::Deliver(message) = action.what {
+                    same.what = What::Deliver(graph.network.renamed(message, &renaming.places));
+                }
+                let changed = graph.apply(&world, action, &mut after).unwrap();
+                assert_eq!(graph.apply(&mirror, same, &mut mirrored), Ok(changed));
+                if changed {
+                    assert_eq!(renaming.world(&mut graph, &after), mirrored, "{action:?}");
+                    std::mem::swap(&mut world, &mut after);
+                }
+            }
+        }
+    }
+
+    impl Renaming {
+        fn world(&mut self, graph: &mut Graph, world: &World) -> World {
+            let situation = self.situation(graph, &world.situation);
+            let mut messages = Vec::new();
+            self.messages(graph, &world.messages, &mut messages);
+            World { situation, messages }
+        }
     }
 }
