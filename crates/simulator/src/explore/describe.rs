@@ -31,7 +31,10 @@ pub(crate) fn described(
             None => format!("{name} has nothing to write"),
         },
         What::Crash => format!("{name} crashes and starts again"),
-        What::TimeOut => format!("{name} stands for election, or gives up leading"),
+        What::TimeOut if member.node.leader() == Some(name) => {
+            format!("{name} has not heard a majority for long")
+        }
+        What::TimeOut => format!("{name} stands for election"),
         What::Doubt => format!("{name} has not heard of its leader for long"),
         What::Beat => format!("{name} sends heartbeats"),
         What::Propose(number) => format!("{name} is asked for command {number}"),

@@ -126,10 +126,15 @@ pub(crate) fn check_durable<'a>(
     if leader.is_quorum(holders) {
         return Ok(());
     }
+    let names: Vec<String> = (0..MEMBERS_MAX)
+        .filter(|place| holders >> place & 1 == 1)
+        .map(|place| format!("n{}", place + 1))
+        .collect();
     let evidence = format!(
-        "n{} commits up to {}, which is on disks {holders:#b} alone",
+        "n{} commits up to {}, which is on the disks of {} alone",
         leader.place + 1,
-        leader.commit
+        leader.commit,
+        if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
     );
     Err(Violation::new(Checker::DurableCommit, evidence))
 }

@@ -182,15 +182,16 @@ impl Search<'_> {
             self.report.depth += 1;
         }
         if let Some(Broken { violation, parent }) = broken {
-            let lines = self.story(parent);
-            self.report.violation = Some((violation, lines));
+            // The same, by the names that the members have in the story.
+            let (lines, told) = self.story(parent);
+            self.report.violation = Some((told.unwrap_or(violation), lines));
         }
         self.report
     }
 
     /// The steps that lead to the state `last` and, with the step that breaks something, beyond it,
     /// all members keeping their names.
-    fn story(&mut self, last: u32) -> Vec<String> {
+    fn story(&mut self, last: u32) -> (Vec<String>, Option<Violation>) {
         let mut path = vec![last];
         while let Some(parent) = self.store.parent(path[path.len() - 1]) {
             path.push(parent);
@@ -215,12 +216,14 @@ impl Search<'_> {
             std::mem::swap(&mut world, &mut after);
         }
         graph.actions(&world, &mut actions);
-        let breaks = actions.into_iter().find(|&action| {
+        for action in actions {
             let changed = graph.apply(&world, action, &mut after);
-            changed.is_err() || graph.check(&after).is_err()
-        });
-        lines.extend(breaks.map(|action| described(graph, &world, action, None)));
-        lines
+            if let Err(violation) = changed.and_then(|_| graph.check(&after)) {
+                lines.push(described(graph, &world, action, None));
+                return (lines, Some(violation));
+            }
+        }
+        (lines, None)
     }
 }
 
