@@ -10,11 +10,13 @@ use crate::tidy;
 
 /// Seeds of the simulator's smoke run.
 const SMOKE_SEEDS: &str = "50";
-/// Bounds within which all states are tried, each in a few seconds.
-const EXPLORED: [&str; 3] = [
+/// Bounds within which all states are tried, each in a moment.
+const EXPLORED: [&str; 5] = [
     "--terms 1 --commands 1 --crashes 0",
+    "--terms 1 --commands 0 --crashes 1",
     "--terms 3 --commands 0 --crashes 0 --fast-disks --start led",
-    "--terms 1 --commands 1 --crashes 0 --fast-disks --start led --change +4",
+    "--terms 2 --commands 0 --crashes 0 --fast-disks --start led --change -3",
+    "--terms 2 --commands 0 --crashes 0 --fast-disks --start led --safeguards",
 ];
 /// Sequences of calls that are compared with etcd's answers; always the same ones.
 const SEQUENCES: &str = "300";

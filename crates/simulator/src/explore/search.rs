@@ -82,23 +82,16 @@ pub fn explore(bounds: Bounds, progress: &mut dyn FnMut(&Exploration)) -> Explor
 
 /// Has member 1 elected, and everybody know of its first entry. What is left on its way is lost.
 fn elect_first(graph: &mut Graph, world: &mut World) {
-    let voters = graph.bounds.voters;
     let (mut actions, mut after) = (Vec::new(), World::default());
-    let stand = Action { place: 0, what: What::TimeOut };
-    let mut next = Some(stand);
-    for _ in 0..LED_STEPS_MAX {
-        let Some(action) = next.take() else { break };
+    let mut next = Some(Action { place: 0, what: What::TimeOut });
+    let mut steps = 0;
+    while !is_led(graph, world) {
+        let action = next.filter(|_| steps < LED_STEPS_MAX);
+        let action = action.expect("nothing keeps member 1 from being elected");
         let changed = graph.apply(world, action, &mut after);
-        if changed.is_ok_and(|changed| changed) {
-            std::mem::swap(world, &mut after);
-        }
-        let settled = world.situation.members[..voters].iter().all(|&number| {
-            let facts = graph.facts(number);
-            facts.commit == 1 && facts.durable == 1 && !facts.writes
-        });
-        if settled {
-            break;
-        }
+        assert!(changed.is_ok(), "an election without faults breaks nothing");
+        std::mem::swap(world, &mut after);
+        steps += 1;
         graph.actions(world, &mut actions);
         next = actions.iter().copied().find(|action| {
             matches!(action.what, What::WriteDone | What::Deliver(_))
@@ -106,6 +99,15 @@ fn elect_first(graph: &mut Graph, world: &mut World) {
         });
     }
     world.messages.clear();
+}
+
+/// Whether all voters have the first entry on their disks and know it to be committed.
+fn is_led(graph: &Graph, world: &World) -> bool {
+    let voters = &world.situation.members[..graph.bounds.voters];
+    voters.iter().all(|&number| {
+        let facts = graph.facts(number);
+        facts.commit == 1 && facts.durable == 1 && !facts.writes
+    })
 }
 
 impl Search<'_> {
