@@ -77,8 +77,8 @@ mod checkers;
 mod clients;
 mod counters;
 mod ending;
-mod fade;
 mod explore;
+mod fade;
 mod host;
 mod in_memory;
 mod kv_workload;
@@ -101,8 +101,8 @@ mod violation;
 mod workload;
 
 pub use counters::{Counter, CounterKind, Counters};
-pub use in_memory::{Answer, Answering, Asked, Commands, InMemory};
 pub use explore::{Bounds, BoundsError, Change, Exploration, MEMBERS_MAX, Start, explore};
+pub use in_memory::{Answer, Answering, Asked, Commands, InMemory};
 pub use kv_workload::{
     KvAnswer, KvMachine, KvMachineError, KvModel, KvOperation, KvStaged, KvWorkload,
 };
