@@ -1,14 +1,14 @@
 //! The thread of a member's host that works on the state machine: what it is to do, in order, and
 //! reads that are done in slices beside that.
 
-use quorate_raft::{Entry, LogIndex, Payload};
+use quorate_raft::{Entry, LogIndex, NodeId, Payload};
 use quorate_replica::{Event, StateMachine};
 
 use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{ApplyItem, Input};
 use crate::schedule::{Place, Task};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::store::stopped;
 use crate::trace::Run;
 use crate::violation::{Checker, Violation};
@@ -18,11 +18,11 @@ use crate::workload::{OperationId, Outcome, Workload};
 pub(crate) fn check_invariant<W: Workload>(
     workload: &W,
     machine: &W::Machine,
-    place: Place,
+    member: NodeId,
     index: LogIndex,
 ) -> Verdict {
     workload.check(machine).map_err(|evidence| {
-        let evidence = format!("{} at {index}: {evidence}", id_of(place));
+        let evidence = format!("{member} at {index}: {evidence}");
         Violation::new(Checker::Invariant, evidence)
     })
 }
@@ -71,7 +71,7 @@ impl<W: Workload> Simulation<W> {
             life.applies.push_front(ApplyItem::Entries(rest));
         }
         let last = entries.last().map(|entry| entry.id.index);
-        self.note(format_args!("{} applies {}", id_of(place), Run(&entries)));
+        self.note(format_args!("{} applies {}", self.id_of(place), Run(&entries)));
         for entry in entries {
             self.apply(place, &entry)?;
         }
@@ -85,6 +85,7 @@ impl<W: Workload> Simulation<W> {
     fn apply(&mut self, place: Place, entry: &Entry) -> Verdict {
         self.checkers.state_machine_safety.applied(place, entry)?;
         self.counters.count(Counter::Applied);
+        let member = self.id_of(place);
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         let index = entry.id.index;
         life.applied = index;
@@ -99,8 +100,8 @@ impl<W: Workload> Simulation<W> {
             }
             Payload::Configuration { configuration, .. } => life.machine.configured(configuration),
         }
-        self.checkers.digests.applied(id_of(place), index, life.machine.digest())?;
-        check_invariant(&self.workload, &life.machine, place, index)?;
+        self.checkers.digests.applied(member, index, life.machine.digest())?;
+        check_invariant(&self.workload, &life.machine, member, index)?;
         if let Some((operation, response)) = answered {
             self.finish(operation, Outcome::Ok(response), None);
         }

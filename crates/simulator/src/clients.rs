@@ -6,7 +6,7 @@ use quorate_raft::LogIndex;
 use crate::counters::Counter;
 use crate::member::{Input, Member};
 use crate::schedule::{Occurrence, Place};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::workload::{OperationId, Outcome, RecordKind, Request, Workload};
 
 /// A client.
@@ -62,7 +62,7 @@ impl<W: Workload> Simulation<W> {
             Request::StaleRead => RecordKind::StaleRead,
         };
         self.counters.count(Counter::Operations);
-        let member = id_of(place);
+        let member = self.id_of(place);
         let number = self.history.records().len();
         self.note(format_args!("{member} is asked for o{number}: {}", Short(&operation)));
         let id = self.history.begin(operation, kind, place);

@@ -8,7 +8,7 @@ use quorate_replica::StateMachine;
 use crate::checkers::Verdict;
 use crate::member::Member;
 use crate::schedule::{Occurrence, Place, Task};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::storage::Death;
 use crate::violation::{Checker, Violation};
 use crate::workload::{Outcome, Workload};
@@ -121,7 +121,7 @@ impl<W: Workload> Simulation<W> {
         for (place, member) in self.members.iter().enumerate() {
             let Some(life) = &member.life else { continue };
             self.workload.audit(&life.machine, model).map_err(|evidence| {
-                let evidence = format!("{}: {evidence}", id_of(place));
+                let evidence = format!("{}: {evidence}", self.id_of(place));
                 Violation::new(Checker::StoreContents, evidence)
             })?;
         }
@@ -184,6 +184,11 @@ impl<W: Workload> Simulation<W> {
                 let task = Task::FinishWrite { number: writing.number };
                 self.schedule_task(place, 0, task);
             }
+            if self.members[place].recoveries < self.recoveries {
+                self.die(place, Death::Kill);
+                self.members[place].absent = true;
+                self.schedule.after(1, Occurrence::Replace(place));
+            }
             // Does nothing to a member that is up.
             self.schedule.after(1, Occurrence::Start(place));
         }
@@ -210,7 +215,7 @@ impl<W: Workload> Simulation<W> {
             self.run_until(retry_ms, |_| false)?;
         }
         let what = if write { "write" } else { "read" };
-        Err(late(format!("{} never served a fresh {what}", id_of(place))))
+        Err(late(format!("{} never served a fresh {what}", self.id_of(place))))
     }
 
     /// Where nobody forwards, writes are the leader's business alone.

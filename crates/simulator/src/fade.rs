@@ -7,7 +7,7 @@ use quorate_replica::Event;
 use crate::counters::Counter;
 use crate::member::{Input, Member};
 use crate::schedule::{Occurrence, Place};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::storage::Death;
 use crate::workload::Workload;
 
@@ -45,7 +45,7 @@ impl<W: Workload> Simulation<W> {
         self.network.partition(|_, _| false);
         let to = self.fault_rng.position(self.members.len());
         if self.fault_rng.chance(TRANSFER_PERMILLE) {
-            self.put_in(leader, Input::Event(Event::TransferLeadership(id_of(to))));
+            self.put_in(leader, Input::Event(Event::TransferLeadership(self.id_of(to))));
             // About when the one that is called has won, and says so.
             let (network, host) = (&self.options.network, &self.options.host);
             let soon_ms = 4 * network.delay_ms_max + host.write_ms_max + 2 * host.batch_ms_max + 1;
@@ -88,7 +88,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     fn fade_to(&mut self, place: Place, stage: Stage) {
-        self.note(format_args!("{} fades: {stage:?}", id_of(place)));
+        self.note(format_args!("{} fades: {stage:?}", self.id_of(place)));
         let election_ms = self.options.raft.election_timeout.minimum_ms();
         match stage {
             Stage::Late => {

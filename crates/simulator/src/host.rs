@@ -14,7 +14,7 @@ use crate::counters::Counter;
 use crate::member::{ApplyItem, Input, Life};
 use crate::network::Sent;
 use crate::schedule::{Occurrence, Place, Task};
-use crate::simulation::{Simulation, id_of, place_of};
+use crate::simulation::{Simulation, place_of};
 use crate::trace::Shown;
 use crate::transfer::drop_unwanted;
 use crate::violation::{Checker, Violation};
@@ -49,6 +49,7 @@ impl<W: Workload> Simulation<W> {
 
     /// Hands the replica everything that waits, and carries out what it asks for.
     pub(crate) fn run_member(&mut self, place: Place) -> Verdict {
+        let member = self.id_of(place);
         let local = self.members[place].clock.local(self.schedule.now_ms());
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         life.run_scheduled = false;
@@ -66,7 +67,7 @@ impl<W: Workload> Simulation<W> {
                 Input::Propose(operation, data) => {
                     life.sequence_last += 1;
                     let (boot, sequence) = (life.boot, life.sequence_last);
-                    let request = RequestId { member: id_of(place), boot, sequence };
+                    let request = RequestId { member, boot, sequence };
                     life.proposals.insert(request, operation);
                     self.history.proposed_as(operation, request);
                     self.checkers.outcomes.proposed(request);
@@ -75,7 +76,7 @@ impl<W: Workload> Simulation<W> {
                 Input::Change(change) => {
                     life.sequence_last += 1;
                     let (boot, sequence) = (life.boot, life.sequence_last);
-                    let request = RequestId { member: id_of(place), boot, sequence };
+                    let request = RequestId { member, boot, sequence };
                     self.checkers.outcomes.proposed(request);
                     life.replica.handle(local, Event::ChangeConfiguration { request, change });
                 }
@@ -127,7 +128,7 @@ impl<W: Workload> Simulation<W> {
             Effect::Apply(entries) => self.queue_apply(place, ApplyItem::Entries(entries)),
             Effect::Load(load) => {
                 self.counters.count(Counter::Loads);
-                self.note(format_args!("{} loads {}..{}", id_of(place), load.from, load.to));
+                self.note(format_args!("{} loads {}..{}", self.id_of(place), load.from, load.to));
                 // Slow reads are a fault like any other, and end with them.
                 let delay_ms_max = if self.healed { 1 } else { self.options.host.load_ms_max };
                 let delay_ms = self.host_rng.between(0, delay_ms_max);
@@ -145,7 +146,7 @@ impl<W: Workload> Simulation<W> {
             }
             Effect::FailRead(read, failure) => {
                 self.counters.count(Counter::ReadsFailed);
-                self.note(format_args!("{} fails read {}: {failure:?}", id_of(place), read.0));
+                self.note(format_args!("{} fails read {}: {failure:?}", self.id_of(place), read.0));
                 for operation in self.end_read(place, read)? {
                     self.finish(operation, Outcome::Failed, None);
                 }
@@ -155,7 +156,7 @@ impl<W: Workload> Simulation<W> {
                 self.configuration_changed(place, &configuration);
             }
             Effect::Stop(fault) => {
-                let evidence = format!("{} stops itself: {fault}", id_of(place));
+                let evidence = format!("{} stops itself: {fault}", self.id_of(place));
                 return Err(Violation::new(Checker::Fault, evidence));
             }
         }
@@ -180,7 +181,8 @@ impl<W: Workload> Simulation<W> {
         let link = (place, place_of(envelope.to));
         let losses = |place: Place| self.members[place].disks_lost;
         let (from_losses, to_losses) = (losses(link.0), losses(link.1));
-        let sent = Sent { envelope, from_losses, to_losses };
+        let from_recoveries = self.members[place].recoveries;
+        let sent = Sent { envelope, from_losses, to_losses, from_recoveries };
         for (delay_ms, arriving) in self.network.send(now_ms, link, sent, &mut self.counters) {
             self.schedule.after(delay_ms, Occurrence::Deliver(arriving));
         }
@@ -190,7 +192,7 @@ impl<W: Workload> Simulation<W> {
     fn role_changed(&mut self, place: Place, change: RoleChange) {
         let RoleChange { role, term, leader } = change;
         let leader = leader.map_or(0, |leader| leader.0);
-        self.note(format_args!("{} is {role:?} of T{term}, leader n{leader}", id_of(place)));
+        self.note(format_args!("{} is {role:?} of T{term}, leader n{leader}", self.id_of(place)));
         let Some(life) = &mut self.members[place].life else { return };
         let before = std::mem::replace(&mut life.role, role);
         if before == Role::Leader && role != Role::Leader {
@@ -213,7 +215,7 @@ impl<W: Workload> Simulation<W> {
             let Configuration { version, voters, outgoing, learners, .. } = configuration;
             self.note(format_args!(
                 "{} has version {version}: {voters:?} {outgoing:?} {learners:?}",
-                id_of(place)
+                self.id_of(place)
             ));
         }
     }
@@ -254,7 +256,7 @@ impl<W: Workload> Simulation<W> {
     fn end_proposal(&mut self, place: Place, end: ProposalEnd) -> Verdict {
         let ProposalEnd { request, outcome } = end;
         self.checkers.outcomes.proposal_ended(request, outcome)?;
-        self.note(format_args!("{} ends {}: {outcome:?}", id_of(place), Named(request)));
+        self.note(format_args!("{} ends {}: {outcome:?}", self.id_of(place), Named(request)));
         let ended = match outcome {
             // Applying the entry answers it.
             ProposalOutcome::Committed(_) => return Ok(()),
@@ -293,12 +295,13 @@ impl<W: Workload> Simulation<W> {
 
     /// Notes what is to be written, for the checkers.
     pub(crate) fn watch_write(&mut self, place: Place, persist: &Persist) -> Verdict {
+        let member = self.id_of(place);
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         let Life { replica, written_to, .. } = life;
         if persist.snapshot.is_some() {
             *written_to = replica.status().last.index;
             self.checkers.appended(
-                id_of(place),
+                member,
                 Term(0),
                 &Persist { entries: Vec::new(), ..persist.clone() },
             )?;
@@ -310,7 +313,7 @@ impl<W: Workload> Simulation<W> {
             *written_to = last.id.index;
             let previous = replica.node().term_at(first.id.index.previous());
             let previous = previous.unwrap_or(Term(0));
-            self.checkers.appended(id_of(place), previous, persist)?;
+            self.checkers.appended(member, previous, persist)?;
         }
         Ok(())
     }

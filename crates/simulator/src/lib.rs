@@ -79,6 +79,7 @@ mod counters;
 mod ending;
 mod explore;
 mod fade;
+mod forced;
 mod host;
 mod in_memory;
 mod kv_workload;

@@ -9,7 +9,7 @@ use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{Input, LogWork, WriteFailure, Writing};
 use crate::schedule::{Place, Task};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::storage::broken;
 use crate::trace::Run;
 use crate::workload::Workload;
@@ -17,7 +17,7 @@ use crate::workload::Workload;
 impl<W: Workload> Simulation<W> {
     pub(crate) fn queue_write(&mut self, place: Place, persist: Persist) -> Verdict {
         self.watch_write(place, &persist)?;
-        let (id, write) = (id_of(place), persist.write.0);
+        let (id, write) = (self.id_of(place), persist.write.0);
         self.note(format_args!(
             "{id} writes #{write} {:?} {}",
             persist.hard_state,
@@ -32,7 +32,7 @@ impl<W: Workload> Simulation<W> {
 
     pub(crate) fn queue_compaction(&mut self, place: Place, snapshot: SnapshotMeta) -> Verdict {
         self.checkers.compaction_asked(place, &snapshot)?;
-        self.note(format_args!("{} cuts its log at {}", id_of(place), snapshot.last));
+        self.note(format_args!("{} cuts its log at {}", self.id_of(place), snapshot.last));
         self.counters.count(Counter::LogCompactions);
         self.queue_log_work(place, LogWork::Compact(snapshot));
         Ok(())
@@ -89,7 +89,7 @@ impl<W: Workload> Simulation<W> {
                 life.writing = None;
                 self.checkers.durable(place, &batch);
                 if let Some(LogWork::Write(last)) = batch.last() {
-                    self.note(format_args!("{} has #{}", id_of(place), last.write.0));
+                    self.note(format_args!("{} has #{}", self.id_of(place), last.write.0));
                     self.put_in(place, Input::Event(Event::Persisted(last.write)));
                 }
                 self.begin_write(place);
@@ -103,7 +103,7 @@ impl<W: Workload> Simulation<W> {
                     if failure.is_some() { Counter::WritesFailed } else { Counter::LogsFull };
                 self.counters.count(counter);
                 if let Err(error) = result {
-                    self.note(format_args!("{} stops: {error}", id_of(place)));
+                    self.note(format_args!("{} stops: {error}", self.id_of(place)));
                 }
                 self.stop_after_failure(place);
                 Ok(())

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_disk::MemoryDisk;
 use quorate_raft::{
-    ConfigurationChange, Entry, EntryId, LogIndex, Millis, NodeId, Persist, ReadId, RequestId,
-    Role, SnapshotMeta,
+    ConfigurationChange, Entry, EntryId, LogIndex, MemberChange, Millis, NodeId, Persist, ReadId,
+    RequestId, Role, SnapshotMeta,
 };
 use quorate_replica::{BoxedJob, Event, Replica, StateMachine};
 use quorate_wal::Wal;
@@ -21,6 +21,13 @@ pub(crate) struct Member<W: Workload> {
     pub(crate) disk: MemoryDisk,
     /// How many disks it had before this one. Once that is any, it is quarantined.
     pub(crate) disks_lost: u64,
+    /// After how many recoveries by force its disk became one of the group: once there are more, it
+    /// is of a group that was given up.
+    pub(crate) recoveries: u64,
+    /// How many it was told of when it was made.
+    pub(crate) recoveries_told: u64,
+    /// It was given up and nobody starts it.
+    pub(crate) absent: bool,
     pub(crate) clock: Clock,
     pub(crate) life: Option<Life<W>>,
     /// Frozen; what happens to it meanwhile waits in `pile`.
@@ -191,6 +198,13 @@ pub(crate) struct Background {
     pub(crate) idle: bool,
 }
 
+impl Input {
+    /// An operator's wish for these steps.
+    pub(crate) fn change_of(steps: Vec<MemberChange>) -> Self {
+        Self::Change(ConfigurationChange { steps, ..ConfigurationChange::default() })
+    }
+}
+
 impl Clock {
     pub(crate) fn new(origin_ms: u64, rate_permille: u64) -> Self {
         assert!(rate_permille > 0, "clocks move on");
@@ -214,6 +228,9 @@ impl<W: Workload> Member<W> {
             id,
             disk,
             disks_lost: 0,
+            recoveries: 0,
+            recoveries_told: 0,
+            absent: false,
             clock,
             life: None,
             paused: false,

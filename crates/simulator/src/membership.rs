@@ -7,7 +7,7 @@ use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{Input, Member};
 use crate::schedule::Place;
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::violation::{Checker, Violation};
 use crate::workload::Workload;
 
@@ -30,8 +30,10 @@ impl<W: Workload> Simulation<W> {
         let count = 1 + self.fault_rng.position(STEPS_MAX);
         let mut steps: Vec<MemberChange> = Vec::new();
         for _ in 0..count {
-            let id = id_of(self.fault_rng.position(self.members.len()));
-            if steps.iter().all(|step| step.member() != id) {
+            let other = &self.members[self.fault_rng.position(self.members.len())];
+            // Whoever was given up is never asked back.
+            let (id, is_known) = (other.id, other.recoveries == self.recoveries);
+            if is_known && steps.iter().all(|step| step.member() != id) {
                 let step = self.step_for(id, &configuration);
                 steps.push(step);
             }
@@ -40,7 +42,7 @@ impl<W: Workload> Simulation<W> {
         let expected = expects.then(|| self.fault_rng.below(configuration.version + 2));
         let always_joint = self.fault_rng.chance(JOINT_PERMILLE);
         self.counters.count(Counter::ChangesAsked);
-        self.note(format_args!("{} is asked for {steps:?}", id_of(place)));
+        self.note(format_args!("{} is asked for {steps:?}", self.id_of(place)));
         let change = ConfigurationChange { expected, steps, always_joint };
         self.put_in(place, Input::Change(change));
     }
@@ -76,8 +78,7 @@ impl<W: Workload> Simulation<W> {
                     return Ok(());
                 }
                 if !steps.is_empty() && !configuration.is_joint() {
-                    let change = ConfigurationChange { steps, ..ConfigurationChange::default() };
-                    self.put_in(place, Input::Change(change));
+                    self.put_in(place, Input::change_of(steps));
                 }
             }
             let look_ms = self.schedule.now_ms() + BRING_IN_MS;
@@ -88,7 +89,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// The leader of the latest term and its configuration.
-    fn leading(&self) -> Option<(Place, Configuration)> {
+    pub(crate) fn leading(&self) -> Option<(Place, Configuration)> {
         let leads = |&place: &Place| Member::leads(&self.members[place]);
         let node = |place: Place| self.members[place].life.as_ref().map(|life| life.replica.node());
         let leaders = (0..self.members.len()).filter(leads);
@@ -96,8 +97,9 @@ impl<W: Workload> Simulation<W> {
         Some((latest, node(latest)?.configuration().clone()))
     }
 
-    fn missing_steps(&self, configuration: &Configuration) -> Vec<MemberChange> {
-        let missing = (0..self.members.len()).map(id_of).filter_map(|id| {
+    /// What would make voters of all.
+    pub(crate) fn missing_steps(&self, configuration: &Configuration) -> Vec<MemberChange> {
+        let missing = self.members.iter().map(|member| member.id).filter_map(|id| {
             if configuration.voters.contains(&id) {
                 None
             } else if configuration.members.contains_key(&id) {

@@ -10,7 +10,7 @@ use crate::counters::Counter;
 use crate::member::{Input, Member, WriteFailure};
 use crate::options::FaultKind;
 use crate::schedule::{Occurrence, Place, Task};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::storage::Death;
 use crate::workload::Workload;
 
@@ -36,7 +36,7 @@ impl<W: Workload> Simulation<W> {
         let position = self.fault_rng.position(self.options.faults.kinds.len());
         let kind = self.options.faults.kinds[position];
         let place = self.victim();
-        self.note(format_args!("fault {kind:?} of {}", id_of(place)));
+        self.note(format_args!("fault {kind:?} of {}", self.id_of(place)));
         match kind {
             FaultKind::Partition => self.partition(place),
             FaultKind::Flap => self.flap(place),
@@ -69,7 +69,8 @@ impl<W: Workload> Simulation<W> {
             FaultKind::SetTimers => self.set_timers(place),
             FaultKind::Transfer => {
                 self.counters.count(Counter::TransfersAsked);
-                let to = id_of(self.fault_rng.position(self.members.len()));
+                let to = self.fault_rng.position(self.members.len());
+                let to = self.id_of(to);
                 self.put_in(place, Input::Event(Event::TransferLeadership(to)));
             }
             FaultKind::Campaign => {
@@ -176,7 +177,7 @@ impl<W: Workload> Simulation<W> {
         let to = self.fault_rng.position(self.members.len());
         self.counters.count(Counter::LinksFlapped);
         self.network.set_cut(from, to, true);
-        let (from_id, to_id) = (id_of(from), id_of(to));
+        let (from_id, to_id) = (self.id_of(from), self.id_of(to));
         // Half of the time somebody notices that the connection broke.
         if self.fault_rng.chance(500) && from != to {
             self.counters.count(Counter::PeersUnreachable);
@@ -221,7 +222,7 @@ impl<W: Workload> Simulation<W> {
             }
         };
         self.counters.count(kind);
-        self.note(format_args!("{}: {} / {side:?} / {bridge}", kind.name(), id_of(victim)));
+        self.note(format_args!("{}: {} / {side:?} / {bridge}", kind.name(), self.id_of(victim)));
         self.network.set_lag(None);
         self.partition_last += 1;
         let delay_ms = self.fault_rng.between(1, self.options.faults.outage_ms_max);

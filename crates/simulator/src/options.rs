@@ -35,6 +35,8 @@ pub struct Options {
     pub members: usize,
     /// How many of them make up the cluster in the beginning, all of them voters.
     pub first_members: usize,
+    /// A majority of the disks is lost for good now and then.
+    pub loses_majorities: bool,
     /// How the core of each is configured, but for its id and seed.
     pub raft: Config,
     /// The log's limits.
@@ -197,6 +199,9 @@ const APART_SEEDS: u64 = 5;
 /// leaders.
 const TENTHS: u64 = 10;
 
+/// And of so many seeds one, among those whose members come and go, loses majorities for good.
+const MAJORITY_SEEDS: u64 = 20;
+
 /// All that any seed may have.
 const ALL_FAULTS: [FaultKind; 16] = [
     FaultKind::Partition,
@@ -229,6 +234,7 @@ impl Options {
             length,
             members,
             first_members: members,
+            loses_majorities: false,
             network: draw_network(&mut rng, election_ms),
             host: draw_host(&mut rng, election_ms),
             faults: draw_faults(&mut rng, election_ms),
@@ -249,6 +255,7 @@ impl Options {
         if seed % APART_SEEDS == 1 {
             options.let_members_change();
         }
+        options.loses_majorities = seed % MAJORITY_SEEDS == 16;
         if seed % APART_SEEDS == 2 {
             options.raft.fast_failover_ms =
                 Rng::new(!seed).pick(&[1, election_ms / 20, election_ms]);
@@ -311,6 +318,7 @@ impl Options {
     /// The same cluster without any fault, for a first look.
     pub fn without_faults(mut self) -> Self {
         self.faults.kinds.clear();
+        self.loses_majorities = false;
         self.network = NetworkOptions::calm();
         self.host.drift_permille_max = 0;
         self.host.store_ms_max = 0;

@@ -79,6 +79,12 @@ pub(crate) enum Occurrence {
     GiveUp(OperationId),
     /// The next fault strikes.
     Fault,
+    /// A majority is lost for good.
+    LoseMajority,
+    /// A new member takes the place of one that was given up.
+    Replace(Place),
+    /// One of the new members is to become one of the group.
+    BringIn,
     /// The partition of this number ends.
     Heal(u64),
     /// A leader loses more of its connections.

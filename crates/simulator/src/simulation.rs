@@ -19,6 +19,10 @@ use crate::trace::{Shown, Trace, TraceMode};
 use crate::violation::{Checker, Violation};
 use crate::workload::{History, Workload};
 
+/// How far the number of a member is from that of the one whose place it took: more than there are
+/// places.
+const NUMBERS_APART: u64 = 100;
+
 /// A cluster and the world around it.
 ///
 /// Invariants:
@@ -41,6 +45,10 @@ pub struct Simulation<W: Workload> {
     pub(crate) fault_rng: Rng,
     /// What clients ask for.
     pub(crate) client_rng: Rng,
+    /// When majorities are lost for good, and what becomes of everybody then.
+    pub(crate) forced_rng: Rng,
+    /// How often the group was recovered by force.
+    pub(crate) recoveries: u64,
     pub(crate) life_last: LifeNumber,
     pub(crate) partition_last: u64,
     /// Numbers snapshots and the connections that they travel on.
@@ -104,6 +112,8 @@ impl<W: Workload> Simulation<W> {
             host_rng,
             fault_rng: rng.split(),
             client_rng: rng.split(),
+            forced_rng: Rng::new(!options.seed ^ 0xF02C_ED00),
+            recoveries: 0,
             life_last: LifeNumber(0),
             partition_last: 0,
             transfer_last: 0,
@@ -171,6 +181,7 @@ impl<W: Workload> Simulation<W> {
         if !self.options.faults.kinds.is_empty() {
             self.schedule_fault();
         }
+        self.schedule_majority_loss();
         Ok(())
     }
 
@@ -218,6 +229,9 @@ impl<W: Workload> Simulation<W> {
             Occurrence::Client(client) => self.next_operation(client),
             Occurrence::GiveUp(operation) => self.give_up(operation),
             Occurrence::Fault => self.strike()?,
+            Occurrence::LoseMajority => return self.lose_majority(),
+            Occurrence::Replace(place) => return self.replace(place),
+            Occurrence::BringIn => self.bring_one_in(),
             Occurrence::Heal(number) => self.heal_partition(number),
             Occurrence::Fade { place, stage, partition } => {
                 self.go_on_fading(place, stage, partition);
@@ -269,12 +283,15 @@ impl<W: Workload> Simulation<W> {
 
     /// A message arrives, unless a partition has come up meanwhile or nobody is there.
     fn deliver(&mut self, sent: Sent) {
-        let Sent { envelope, from_losses, to_losses } = sent;
-        let (from, to) = (place_of(envelope.from), place_of(envelope.to));
+        let (from, to) = (place_of(sent.envelope.from), place_of(sent.envelope.to));
         if !self.network.passes(from, to) {
             self.counters.count(Counter::MessagesBlocked);
             return;
         }
+        if self.is_fenced(&sent) {
+            return;
+        }
+        let Sent { envelope, from_losses, to_losses, .. } = sent;
         if to_losses != self.members[to].disks_lost || !self.admit(to, from, from_losses) {
             self.counters.count(Counter::MessagesOfLostDisks);
             return;
@@ -291,11 +308,20 @@ impl<W: Workload> Simulation<W> {
         if losses > *told {
             *told = losses;
             self.counters.count(Counter::PeersReborn);
-            self.note(format_args!("{} hears that {} is reborn", id_of(place), id_of(peer)));
-            self.put_in(place, Input::Event(quorate_replica::Event::PeerReborn(id_of(peer))));
+            self.note(format_args!(
+                "{} hears that {} is reborn",
+                self.id_of(place),
+                self.id_of(peer)
+            ));
+            self.put_in(place, Input::Event(quorate_replica::Event::PeerReborn(self.id_of(peer))));
             return true;
         }
         losses == *told
+    }
+
+    /// The number of the member that is at this place now.
+    pub(crate) fn id_of(&self, place: Place) -> NodeId {
+        self.members[place].id
     }
 
     /// Adds a line to the trace.
@@ -304,11 +330,18 @@ impl<W: Workload> Simulation<W> {
     }
 }
 
-/// Members are numbered from 1, places from 0.
+/// Members are numbered from 1, places from 0. One that takes the place of another that was given up
+/// has a number of its own.
 pub(crate) fn place_of(id: NodeId) -> Place {
-    usize::try_from(id.0 - 1).expect("a member of the cluster")
+    usize::try_from((id.0 - 1) % NUMBERS_APART).expect("a member of the cluster")
 }
 
-pub(crate) fn id_of(place: Place) -> NodeId {
+/// The number of the first member at this place.
+pub(crate) fn first_id_of(place: Place) -> NodeId {
     NodeId(place as u64 + 1)
+}
+
+/// The number of a member that takes the place of this one.
+pub(crate) fn next_id(id: NodeId) -> NodeId {
+    NodeId(id.0 + NUMBERS_APART)
 }

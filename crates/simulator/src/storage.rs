@@ -13,16 +13,16 @@ use crate::checkers::{Found, Verdict};
 use crate::counters::Counter;
 use crate::life_disk::LifeDisk;
 use crate::log::do_log_work;
-use crate::member::{Input, JobKind, Life, LogWork};
+use crate::member::{Input, JobKind, Life, LogWork, Member};
 use crate::rng::Rng;
 use crate::schedule::{Occurrence, Place};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::{Simulation, first_id_of};
 use crate::violation::{Checker, Violation};
 use crate::workload::{Home, Opened, Outcome, Workload};
 
-const LOG_DIRECTORY: &str = "wal";
+pub(crate) const LOG_DIRECTORY: &str = "wal";
 const STORE_DIRECTORY: &str = "store";
-const CLUSTER: u64 = 0xC1;
+pub(crate) const CLUSTER: u64 = 0xC1;
 
 /// How a member dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +34,14 @@ pub(crate) enum Death {
 }
 
 pub(crate) fn broken(place: Place, what: &str, error: &dyn Display) -> Violation {
-    Violation::new(Checker::Recovery, format!("{} could not {what}: {error}", id_of(place)))
+    Violation::new(Checker::Recovery, format!("{} could not {what}: {error}", first_id_of(place)))
 }
 
 /// Where the log of a cluster of so many members begins; a member that joins it later begins with
 /// nothing.
 pub(crate) fn first_snapshot(place: Place, members: usize) -> SnapshotMeta {
     let members = if place < members { members } else { 0 };
-    let configuration = Configuration::of_voters((0..members).map(id_of));
+    let configuration = Configuration::of_voters((0..members).map(first_id_of));
     SnapshotMeta { last: EntryId::default(), configuration }
 }
 
@@ -50,24 +50,28 @@ impl<W: Workload> Simulation<W> {
 
     /// Makes the member's empty log on an empty disk.
     pub(crate) fn create(&mut self, place: Place) -> Verdict {
-        let member = id_of(place);
-        let incarnation = 1 + self.members[place].disks_lost;
-        let identity = Identity { cluster: CLUSTER, member: member.0, incarnation };
-        let snapshot = first_snapshot(place, self.options.first_members);
-        let disk = Arc::new(self.members[place].disk.clone());
-        Wal::create(disk, Path::new(LOG_DIRECTORY), identity, &snapshot, self.options.wal)
+        self.create_log(place, &first_snapshot(place, self.options.first_members))
+    }
+
+    /// The same, with a log that begins with this.
+    pub(crate) fn create_log(&mut self, place: Place, base: &SnapshotMeta) -> Verdict {
+        let Member { id, disks_lost, recoveries, disk, .. } = &self.members[place];
+        let incarnation = 1 + disks_lost + recoveries;
+        let identity = Identity { cluster: CLUSTER, member: id.0, incarnation };
+        let disk = Arc::new(disk.clone());
+        Wal::create(disk, Path::new(LOG_DIRECTORY), identity, base, self.options.wal)
             .map_err(|error| broken(place, "make its log", &error))?;
         Ok(())
     }
 
     /// Starts a member that is down with what its disk has kept.
     pub(crate) fn start(&mut self, place: Place) -> Verdict {
-        if self.members[place].life.is_some() {
+        if self.members[place].life.is_some() || self.members[place].absent {
             return Ok(());
         }
         // Whoever starts a member whose disk is full makes room first.
         self.make_room(place);
-        let member = id_of(place);
+        let member = self.id_of(place);
         let disk = LifeDisk::new(self.members[place].disk.clone());
         let shared = Arc::new(disk.clone());
         let (wal, mut recovered) =
@@ -117,14 +121,14 @@ impl<W: Workload> Simulation<W> {
             disk: Arc::new(disk.clone()),
             directory: Path::new(STORE_DIRECTORY),
             cluster: CLUSTER,
-            member: id_of(place),
+            member: self.id_of(place),
             log_base: &recovered.snapshot,
             log_last: recovered.last,
             log: &|index| term_in(recovered, index),
             storage: &self.options.storage,
         };
         let opened = self.workload.open(&home).map_err(|error| {
-            let evidence = format!("{} could not open its store: {error}", id_of(place));
+            let evidence = format!("{} could not open its store: {error}", self.id_of(place));
             Violation::new(Checker::StorePosition, evidence)
         })?;
         let index = opened.position.as_ref().map_or(LogIndex(0), |position| position.last.index);
@@ -133,14 +137,20 @@ impl<W: Workload> Simulation<W> {
         }
         if index < recovered.snapshot.last.index {
             let base = recovered.snapshot.last;
-            let evidence = format!("{} has a state of {index}, its log is {base}", id_of(place));
+            let evidence =
+                format!("{} has a state of {index}, its log is {base}", self.id_of(place));
             return Err(Violation::new(Checker::StorePosition, evidence));
         }
         Ok(opened)
     }
 
     /// Compares what the disk has with what it had acknowledged.
-    fn check_recovery(&mut self, place: Place, wal: &Wal, recovered: &Recovered) -> Verdict {
+    pub(crate) fn check_recovery(
+        &mut self,
+        place: Place,
+        wal: &Wal,
+        recovered: &Recovered,
+    ) -> Verdict {
         let base = recovered.snapshot.clone();
         let entries = if recovered.last == base.last.index {
             Vec::new()
@@ -161,7 +171,7 @@ impl<W: Workload> Simulation<W> {
     pub(crate) fn lose_disk(&mut self, place: Place) -> Verdict {
         assert!(self.members[place].life.is_none(), "a disk is not lost under a running member");
         self.counters.count(Counter::MembersWiped);
-        self.note(format_args!("{} has lost its disk", id_of(place)));
+        self.note(format_args!("{} has lost its disk", self.id_of(place)));
         let disk = MemoryDisk::new(self.fault_rng.number());
         let member = &mut self.members[place];
         member.disk = disk;
@@ -191,7 +201,7 @@ impl<W: Workload> Simulation<W> {
 
     /// The member stops after it had its time to hand over.
     pub(crate) fn exit(&mut self, place: Place) -> Verdict {
-        self.note(format_args!("{} exits", id_of(place)));
+        self.note(format_args!("{} exits", self.id_of(place)));
         self.die(place, Death::Kill);
         self.schedule_start(place);
         Ok(())
@@ -206,7 +216,7 @@ impl<W: Workload> Simulation<W> {
     /// Ends a life. What was under way leaves nothing, a part of it, or all of it.
     pub(crate) fn die(&mut self, place: Place, death: Death) {
         let Some(mut life) = self.members[place].life.take() else { return };
-        self.note(format_args!("{} dies: {death:?}", id_of(place)));
+        self.note(format_args!("{} dies: {death:?}", self.id_of(place)));
         let member = &mut self.members[place];
         if let Some(writing) = life.writing {
             let batch: Vec<LogWork> = life.writes.drain(..writing.count).collect();
@@ -288,7 +298,7 @@ impl<W: Workload> Simulation<W> {
         for place in (0..self.members.len()).filter(|&place| place != dead) {
             if self.members[place].life.is_some() && self.fault_rng.chance(NOTICED_PERMILLE) {
                 self.counters.count(Counter::PeersUnreachable);
-                self.put_in(place, Input::Event(Event::PeerUnreachable(id_of(dead))));
+                self.put_in(place, Input::Event(Event::PeerUnreachable(self.id_of(dead))));
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{self, Input, JobKind, StoreJob, WriteFailure};
 use crate::schedule::{Place, Task};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::{Simulation, first_id_of};
 use crate::violation::{Checker, Violation};
 use crate::workload::{Outcome, Workload};
 
@@ -23,7 +23,7 @@ impl<W: Workload> Simulation<W> {
         let index = at.last.index;
         let machine_number = life.machine_number;
         if let Some(job) = life.machine.take_flush(&at) {
-            self.note(format_args!("{} flushes {}", id_of(place), at.last));
+            self.note(format_args!("{} flushes {}", self.id_of(place), at.last));
             self.queue_job(place, StoreJob { kind: JobKind::Flush(at), machine_number, job });
         } else {
             self.checkers.flushed(place, index);
@@ -85,7 +85,7 @@ impl<W: Workload> Simulation<W> {
                     if failure.is_some() { Counter::JobsFailed } else { Counter::StoresFull };
                 self.counters.count(counter);
                 if let Err(error) = result {
-                    self.note(format_args!("{} stops: {error}", id_of(place)));
+                    self.note(format_args!("{} stops: {error}", self.id_of(place)));
                 }
                 self.stop_after_failure(place);
                 Ok(())
@@ -102,7 +102,7 @@ impl<W: Workload> Simulation<W> {
                     life.machine.flushed();
                     self.checkers.flushed(place, at.last.index);
                 }
-                self.note(format_args!("{} has flushed {}", id_of(place), at.last));
+                self.note(format_args!("{} has flushed {}", self.id_of(place), at.last));
                 self.put_in(place, Input::Event(Event::Flushed(at.last.index)));
             }
             JobKind::Background => {
@@ -160,9 +160,11 @@ impl<W: Workload> Simulation<W> {
 
     /// The machine becomes the staged state that the log now begins with.
     pub(crate) fn install(&mut self, place: Place, at: &SnapshotMeta) -> Verdict {
+        let id = self.id_of(place);
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         let Some(staged) = life.staged.remove(&at.last) else {
-            let evidence = format!("{} installs {}, which is not staged", id_of(place), at.last);
+            let evidence =
+                format!("{} installs {}, which is not staged", self.id_of(place), at.last);
             return Err(Violation::new(Checker::Snapshots, evidence));
         };
         // Earlier ones are of no use any more.
@@ -173,8 +175,8 @@ impl<W: Workload> Simulation<W> {
         life.applied = at.last.index;
         let readings = std::mem::take(&mut life.readings);
         let digest = life.machine.digest();
-        check_invariant(&self.workload, &life.machine, place, at.last.index)?;
-        self.note(format_args!("{} installs {}", id_of(place), at.last));
+        check_invariant(&self.workload, &life.machine, id, at.last.index)?;
+        self.note(format_args!("{} installs {}", self.id_of(place), at.last));
         self.counters.count(Counter::SnapshotsInstalled);
         self.checkers.installed(place, at, digest)?;
         // What they were reading is gone.
@@ -188,5 +190,5 @@ impl<W: Workload> Simulation<W> {
 }
 
 pub(crate) fn stopped<E: std::fmt::Display>(place: Place, what: &str, error: &E) -> Violation {
-    Violation::new(Checker::Fault, format!("{} could not {what}: {error}", id_of(place)))
+    Violation::new(Checker::Fault, format!("{} could not {what}: {error}", first_id_of(place)))
 }

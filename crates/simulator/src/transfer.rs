@@ -16,7 +16,7 @@ use crate::checkers::Verdict;
 use crate::counters::Counter;
 use crate::member::{Input, Life, Staged};
 use crate::schedule::{Occurrence, Place, Task};
-use crate::simulation::{Simulation, id_of};
+use crate::simulation::Simulation;
 use crate::store::stopped;
 use crate::violation::Violation;
 use crate::workload::Workload;
@@ -171,17 +171,18 @@ impl<W: Workload> Simulation<W> {
         let term = life.replica.status().role.term;
         let reader = source.open().map_err(|error| stopped(place, "open a snapshot", &error))?;
         let snapshot = reader.meta().clone();
-        let measured = Event::SnapshotMeasured { to: id_of(to), bytes: reader.bytes_estimate() };
+        let measured =
+            Event::SnapshotMeasured { to: self.id_of(to), bytes: reader.bytes_estimate() };
         self.put_in(place, Input::Event(measured));
         self.checkers.snapshot_named(place, &snapshot)?;
         self.note(format_args!(
             "{} sends {} a snapshot of {}",
-            id_of(place),
-            id_of(to),
+            self.id_of(place),
+            self.id_of(to),
             snapshot.last
         ));
         let message = Message::InstallSnapshot { snapshot };
-        let (from, receiver) = (id_of(place), id_of(to));
+        let (from, receiver) = (self.id_of(place), self.id_of(to));
         let announcement = Envelope { group: GroupId(0), from, to: receiver, term, message };
         self.checkers.sent(place, &announcement)?;
         self.transfer_last += 1;
@@ -201,7 +202,7 @@ impl<W: Workload> Simulation<W> {
     fn end_sending(&mut self, place: Place, to: Place, delivered: bool) {
         let Some(life) = &mut self.members[place].life else { return };
         if life.sending.remove(&to).is_some() {
-            let event = Event::SnapshotSent { to: id_of(to), delivered };
+            let event = Event::SnapshotSent { to: self.id_of(to), delivered };
             self.put_in(place, Input::Event(event));
         }
     }
@@ -269,7 +270,7 @@ impl<W: Workload> Simulation<W> {
                     None => Part::End,
                 };
                 if number > 0 {
-                    let event = Event::SnapshotAdvanced(id_of(from));
+                    let event = Event::SnapshotAdvanced(self.id_of(from));
                     self.put_in(place, Input::Event(event));
                 }
                 self.counters.count(Counter::SnapshotChunks);
@@ -296,7 +297,8 @@ impl<W: Workload> Simulation<W> {
         connection: u64,
         part: Part,
     ) -> Verdict {
-        if !self.network.passes(from, place) {
+        let of_one_group = self.members[from].recoveries == self.members[place].recoveries;
+        if !self.network.passes(from, place) || !of_one_group {
             self.connection_broke(from, place);
             return Ok(());
         }
@@ -466,7 +468,7 @@ impl<W: Workload> Simulation<W> {
         state: <W::Machine as StateMachine>::Staged,
     ) {
         let id = snapshot_of(&announcement).last;
-        self.note(format_args!("{} has staged {id}", id_of(place)));
+        self.note(format_args!("{} has staged {id}", self.id_of(place)));
         self.counters.count(Counter::SnapshotsStaged);
         let repeated = self.host_rng.chance(REPEATED_PERMILLE);
         let slow = self.host_rng.chance(SLOW_PERMILLE);

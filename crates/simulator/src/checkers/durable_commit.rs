@@ -105,7 +105,7 @@ impl DurableCommit {
 
 /// Whether those for whom it holds are a majority of the voters, and of those before where the
 /// configuration is joint.
-fn is_quorum(configuration: &Configuration, holds: impl Fn(NodeId) -> bool) -> bool {
+pub(crate) fn is_quorum(configuration: &Configuration, holds: impl Fn(NodeId) -> bool) -> bool {
     let majority = |voters: &BTreeSet<NodeId>| {
         2 * voters.iter().filter(|voter| holds(**voter)).count() > voters.len()
     };

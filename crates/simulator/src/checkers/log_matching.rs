@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Entry, EntryId, NodeId, Term};
+use quorate_raft::{Entry, EntryId, LogIndex, NodeId, Term};
 
 use super::{Verdict, fingerprint};
 use crate::violation::{Checker, Violation};
@@ -22,6 +22,11 @@ struct Known {
 }
 
 impl LogMatching {
+    /// What was written after this index belongs to a group that was given up.
+    pub(crate) fn forget_after(&mut self, last: LogIndex) {
+        self.known.retain(|id, _| id.index <= last);
+    }
+
     pub(crate) fn appended(
         &mut self,
         member: NodeId,
@@ -49,6 +54,16 @@ impl LogMatching {
 mod tests {
     use super::super::samples::entry;
     use super::*;
+
+    #[test]
+    fn what_a_group_given_up_wrote_is_forgotten() {
+        let mut checker = LogMatching::default();
+        let both = [entry(1, 1, "a"), entry(1, 2, "b")];
+        assert_eq!(checker.appended(NodeId(1), Term(0), &both), Ok(()));
+        checker.forget_after(LogIndex(1));
+        assert_eq!(checker.appended(NodeId(2), Term(1), &[entry(1, 2, "c")]), Ok(()));
+        assert!(checker.appended(NodeId(2), Term(0), &[entry(1, 1, "c")]).is_err());
+    }
 
     #[test]
     fn same_identity_with_another_content_is_found() {

@@ -25,7 +25,7 @@ use crate::trace::fnv;
 use crate::violation::{Checker, Violation};
 
 pub(crate) use digests::Digests;
-pub(crate) use durable_commit::DurableCommit;
+pub(crate) use durable_commit::{DurableCommit, is_quorum};
 pub(crate) use durable_promises::DurablePromises;
 pub(crate) use election_safety::ElectionSafety;
 pub(crate) use leader_completeness::LeaderCompleteness;
@@ -108,6 +108,31 @@ impl Checkers {
         self.recovery.disk_lost(place, base);
         self.durable_promises.disk_lost(place);
         self.store_position.disk_lost(place);
+    }
+
+    /// Whether this member's disk has acknowledged everything that was ever committed, and has it
+    /// still.
+    pub(crate) fn has_all_committed(&self, place: usize) -> bool {
+        let disk = self.recovery.image(place);
+        let committed = self.durable_commit.committed();
+        (1..).zip(committed).all(|(index, entry)| disk.term(index) == Some(entry.term))
+    }
+
+    /// One member goes on alone, by force, with what its log has up to here. What the others had
+    /// beyond that, whom they voted for and who led them is that of another group from now on, which
+    /// may use the same terms.
+    pub(crate) fn recovered_by_force(&mut self, last: LogIndex) {
+        self.election_safety = ElectionSafety::default();
+        self.vote_once = VoteOnce::default();
+        self.log_matching.forget_after(last);
+        self.recovery.forget_lost_disks();
+    }
+
+    /// Another member takes this one's place, with an empty log that begins with this.
+    pub(crate) fn member_replaced(&mut self, place: usize, base: &SnapshotMeta) {
+        self.disk_lost(place, base);
+        self.recovery.forget_lost_disks();
+        self.vote_once.forget(NodeId(place as u64 + 1));
     }
 
     /// A member came back and found this in its log.

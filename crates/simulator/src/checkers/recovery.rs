@@ -149,6 +149,11 @@ impl Recovery {
         self.lost[place].push(lost);
     }
 
+    /// What lost disks had counts no more: nobody who is left has it from them.
+    pub(crate) fn forget_lost_disks(&mut self) {
+        self.lost.iter_mut().for_each(Vec::clear);
+    }
+
     /// Whether a member has acknowledged the entry and has it still, or had it until it lost its
     /// disk.
     pub(crate) fn holds(&self, place: usize, index: u64, term: Term) -> bool {
@@ -276,6 +281,14 @@ mod tests {
         assert!(checker.recovered(0, &nothing, &[], &[]).is_ok());
         checker.acknowledged(0, &works(&[write(None, &[entry(1, 1, "a")])]), &[]);
         assert!(checker.holds(0, 1, Term(1)));
+    }
+
+    #[test]
+    fn what_a_disk_had_that_was_given_up_counts_no_more() {
+        let mut checker = checker_of(&[write(Some((1, 1)), &[entry(1, 1, "a")])]);
+        checker.disk_lost(0, &SnapshotMeta::default());
+        checker.forget_lost_disks();
+        assert!(!checker.holds(0, 1, Term(1)));
     }
 
     #[test]

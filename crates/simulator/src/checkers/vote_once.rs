@@ -15,6 +15,11 @@ pub(crate) struct VoteOnce {
 }
 
 impl VoteOnce {
+    /// Another member has this number from now on.
+    pub(crate) fn forget(&mut self, member: NodeId) {
+        self.votes.retain(|(voter, _), _| *voter != member);
+    }
+
     pub(crate) fn sent(&mut self, envelope: &Envelope) -> Verdict {
         let candidate = match envelope.message {
             Message::VoteRequest { .. } => envelope.from,
@@ -45,6 +50,17 @@ mod tests {
         assert_eq!(checker.sent(&envelope(1, 2, 5, vote())), Ok(()), "the same vote again");
         assert_eq!(checker.sent(&envelope(1, 3, 6, vote())), Ok(()), "another term");
         assert!(checker.sent(&envelope(1, 3, 5, vote())).is_err());
+    }
+
+    #[test]
+    fn another_member_of_the_same_number_votes_anew() {
+        let mut checker = VoteOnce::default();
+        let vote = || Message::VoteResponse { granted: true };
+        assert_eq!(checker.sent(&envelope(1, 2, 5, vote())), Ok(()));
+        assert_eq!(checker.sent(&envelope(4, 2, 5, vote())), Ok(()));
+        checker.forget(NodeId(1));
+        assert_eq!(checker.sent(&envelope(1, 3, 5, vote())), Ok(()));
+        assert!(checker.sent(&envelope(4, 3, 5, vote())).is_err(), "this one is the same");
     }
 
     #[test]

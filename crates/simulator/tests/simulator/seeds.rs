@@ -65,3 +65,24 @@ fn different_seeds_tell_different_stories() {
     let trace = |seed| run_seed(seed, length, TraceMode::All).trace;
     assert_ne!(trace(1), trace(2));
 }
+
+/// The group goes on with one survivor and new members, whoever of the old ones comes back.
+#[test]
+fn majorities_are_lost_and_the_group_goes_on() {
+    let mut counters = Counters::default();
+    for seed in [36, 76] {
+        let report = run_seed(seed, Length::default(), TraceMode::Off);
+        assert_eq!(report.violation, None, "seed {seed}");
+        counters.merge(&report.counters);
+    }
+    for counter in [
+        Counter::MajoritiesLost,
+        Counter::GivenUpReturned,
+        Counter::GivenUpReturnedEmpty,
+        Counter::GivenUpRefused,
+        Counter::GivenUpStopped,
+        Counter::GivenUpReplaced,
+    ] {
+        assert!(counters.value(counter) > 0, "{} was reached", counter.name());
+    }
+}
