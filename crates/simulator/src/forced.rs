@@ -244,10 +244,9 @@ impl<W: Workload> Simulation<W> {
         let Some(life) = receiver.life.as_ref().filter(|_| sent.envelope.to == receiver.id) else {
             return self.recoveries > 0;
         };
-        // In other groups nobody minds a message of a member that has been removed.
         let configuration = life.replica.node().configuration();
         let theirs = configuration.recoveries().max(receiver.recoveries_told);
-        // One that is new has been told who the members are, and those may have been joined since.
+        // Nobody minds here what a removed member of the same group says.
         let of_one_group = sent.from_recoveries == receiver.recoveries;
         if of_one_group || configuration.members.contains_key(&sent.envelope.from) {
             return false;

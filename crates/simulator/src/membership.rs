@@ -11,8 +11,6 @@ use crate::simulation::Simulation;
 use crate::violation::{Checker, Violation};
 use crate::workload::Workload;
 
-/// Members that one change is about.
-const STEPS_MAX: usize = 3;
 /// Changes that go through a joint configuration without need, per thousand.
 const JOINT_PERMILLE: u64 = 200;
 /// Changes that name some version, per thousand.
@@ -27,7 +25,7 @@ impl<W: Workload> Simulation<W> {
     pub(crate) fn change_members(&mut self, place: Place) {
         let Some(life) = &self.members[place].life else { return };
         let configuration = life.replica.node().configuration().clone();
-        let count = 1 + self.fault_rng.position(STEPS_MAX);
+        let count = 1 + self.fault_rng.position(self.options.faults.change_steps_max);
         let mut steps: Vec<MemberChange> = Vec::new();
         for _ in 0..count {
             let other = &self.members[self.fault_rng.position(self.members.len())];

@@ -179,6 +179,8 @@ pub struct FaultOptions {
     pub outage_ms_max: u64,
     /// Faults prefer the leader, so many times in a thousand.
     pub leader_permille: u64,
+    /// Members that one change is about, at most.
+    pub change_steps_max: usize,
 }
 
 /// What clients do.
@@ -199,8 +201,12 @@ const APART_SEEDS: u64 = 5;
 /// leaders.
 const TENTHS: u64 = 10;
 
-/// And of so many seeds one, among those whose members come and go, loses majorities for good.
-const MAJORITY_SEEDS: u64 = 20;
+/// And of so many seeds one, among those whose members come and go, loses majorities for good, and
+/// another has hardly anything happen but elections and changes of the members.
+const TWENTIETHS: u64 = 20;
+
+/// Members that one change is about, in most seeds.
+const CHANGE_STEPS_MAX: usize = 3;
 
 /// All that any seed may have.
 const ALL_FAULTS: [FaultKind; 16] = [
@@ -255,7 +261,10 @@ impl Options {
         if seed % APART_SEEDS == 1 {
             options.let_members_change();
         }
-        options.loses_majorities = seed % MAJORITY_SEEDS == 16;
+        if seed % TWENTIETHS == 11 {
+            options.change_members_in_haste();
+        }
+        options.loses_majorities = seed % TWENTIETHS == 16;
         if seed % APART_SEEDS == 2 {
             options.raft.fast_failover_ms =
                 Rng::new(!seed).pick(&[1, election_ms / 20, election_ms]);
@@ -283,6 +292,25 @@ impl Options {
         }
         self.raft.entry_on_election = true;
         self.raft.promotion_entries_max = rng.pick(&[0, 10, 5000]);
+    }
+
+    /// One change after another, one member each, by leaders that do not lead for long: what each of
+    /// them may count on is not what the others have.
+    fn change_members_in_haste(&mut self) {
+        const CHANGES: usize = 12;
+        let mut rng = Rng::new(!self.seed);
+        self.members = rng.pick(&[4, 5]);
+        self.first_members = self.members - rng.position(2);
+        let election_ms = self.raft.election_timeout.minimum_ms();
+        let faults = &mut self.faults;
+        faults.kinds = vec![FaultKind::Partition, FaultKind::Partition, FaultKind::Partition];
+        faults.kinds.extend([FaultKind::Flap, FaultKind::Campaign, FaultKind::Transfer]);
+        faults.kinds.extend([FaultKind::ChangeMembers; CHANGES]);
+        faults.interval_ms = rng.pick(&[election_ms / 10, election_ms / 3, election_ms]);
+        faults.outage_ms_max = election_ms * rng.pick(&[3, 12]);
+        faults.leader_permille = rng.pick(&[500, 900]);
+        faults.change_steps_max = 1;
+        self.raft.promotion_entries_max = 5000;
     }
 
     /// Leaders serve reads under a lease, with clocks that are as far apart as they are said to be at
@@ -446,5 +474,6 @@ fn draw_faults(rng: &mut Rng, election_ms: u64) -> FaultOptions {
         interval_ms: rng.pick(&[election_ms, election_ms * 3, election_ms * 10]),
         outage_ms_max: rng.pick(&[election_ms / 2, election_ms * 3, election_ms * 12]),
         leader_permille: rng.pick(&[0, 500, 900]),
+        change_steps_max: CHANGE_STEPS_MAX,
     }
 }

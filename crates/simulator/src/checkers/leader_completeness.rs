@@ -3,10 +3,13 @@
 //! only commits by counting copies of entries of its own term. Without that an entry can be lost
 //! after it was committed, but only by a rare sequence of crashes (figure 8), so the rule is looked
 //! at itself.
+//!
+//! Another rule is looked at for the same reason: a leader changes the members only after it has
+//! committed an entry of its own term (Ongaro, raft-dev, July 2015).
 
 use std::collections::BTreeSet;
 
-use quorate_raft::{LogIndex, NodeId, Role, Status, Term};
+use quorate_raft::{Entry, LogIndex, NodeId, Payload, Role, Status, Term};
 
 use super::Verdict;
 use super::durable_commit::Committed;
@@ -67,12 +70,30 @@ impl LeaderCompleteness {
         }
         Ok(())
     }
+
+    /// A member wrote these entries. A change that somebody asked for is only made in a term of which
+    /// an entry is committed.
+    pub(crate) fn appended(member: NodeId, entries: &[Entry], committed: &[Committed]) -> Verdict {
+        for Entry { id, payload } in entries {
+            let Payload::Configuration { request: Some(_), .. } = payload else { continue };
+            let before = committed.partition_point(|entry| entry.term < id.term);
+            if committed.get(before).is_none_or(|entry| entry.term != id.term) {
+                let evidence = format!(
+                    "{member} has changed the members by {id}, while nothing of term {} is committed",
+                    id.term
+                );
+                return Err(Violation::new(Checker::LeaderCompleteness, evidence));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::status;
+    use super::super::samples::{request, status};
     use super::*;
+    use quorate_raft::{Configuration, EntryId};
 
     #[test]
     fn a_leader_without_a_committed_entry_is_found() {
@@ -85,6 +106,21 @@ mod tests {
         let mut checker = LeaderCompleteness::default();
         assert_eq!(checker.stepped(&first, &in_log, &committed), Ok(()));
         assert_eq!(checker.stepped(&leader, &in_log, &committed), Ok(()));
+    }
+
+    #[test]
+    fn a_change_before_an_own_commit_is_found() {
+        let payload = Payload::Configuration {
+            request: Some(request(1)),
+            configuration: Configuration::of_voters([NodeId(1)]).into(),
+        };
+        let change = [Entry { id: EntryId::new(2, 3), payload }];
+        let committed = |term| Committed { term: Term(term), committed_in: Term(term) };
+        let appended =
+            |terms: &[Committed]| LeaderCompleteness::appended(NodeId(1), &change, terms);
+        assert!(appended(&[]).is_err());
+        assert!(appended(&[committed(1), committed(3)]).is_err());
+        assert_eq!(appended(&[committed(1), committed(2), committed(3)]), Ok(()));
     }
 
     #[test]

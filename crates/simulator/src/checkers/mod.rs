@@ -89,6 +89,7 @@ impl Checkers {
         if let Some(snapshot) = &write.snapshot {
             check_snapshot(member, "begins its log with", snapshot, &self.state_machine_safety)?;
         }
+        LeaderCompleteness::appended(member, &write.entries, self.durable_commit.committed())?;
         self.log_matching.appended(member, previous, &write.entries)
     }
 
