@@ -124,8 +124,8 @@
 //! the version that it is meant to change ([`ConfigurationChange`]). Learners receive the log and
 //! count in nothing; they are promoted once they have caught up. A leader that is removed, or
 //! demoted, leads to the end of that without counting itself, hands over and falls silent. Numbers
-//! of members should never be used again: a new member under an old number is only safe once the
-//! removal of the old one is committed.
+//! of members must never be used again: a new member goes through the log from its beginning, and one
+//! under an old number would take itself there for what that one was, and could elect itself.
 //!
 //! # RECOVERY BY FORCE
 //!
