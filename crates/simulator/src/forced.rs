@@ -170,6 +170,7 @@ impl<W: Workload> Simulation<W> {
         let disk = MemoryDisk::new(self.forced_rng.number());
         let member = &mut self.members[place];
         member.disk = disk;
+        member.new_disks += 1;
         member.disk_full = false;
         member.interrupted.clear();
         self.checkers.member_replaced(place, base);

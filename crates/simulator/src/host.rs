@@ -182,7 +182,8 @@ impl<W: Workload> Simulation<W> {
         let losses = |place: Place| self.members[place].disks_lost;
         let (from_losses, to_losses) = (losses(link.0), losses(link.1));
         let from_recoveries = self.members[place].recoveries;
-        let sent = Sent { envelope, from_losses, to_losses, from_recoveries };
+        let to_disks = self.members[link.1].new_disks;
+        let sent = Sent { envelope, from_losses, to_losses, to_disks, from_recoveries };
         for (delay_ms, arriving) in self.network.send(now_ms, link, sent, &mut self.counters) {
             self.schedule.after(delay_ms, Occurrence::Deliver(arriving));
         }

@@ -26,6 +26,9 @@ pub(crate) struct Member<W: Workload> {
     pub(crate) recoveries: u64,
     /// How many it was told of when it was made.
     pub(crate) recoveries_told: u64,
+    /// How often it was put in another disk that knows of nothing: what was on its way to the one
+    /// before was on a connection that ended with it.
+    pub(crate) new_disks: u64,
     /// It was given up and nobody starts it.
     pub(crate) absent: bool,
     pub(crate) clock: Clock,
@@ -230,6 +233,7 @@ impl<W: Workload> Member<W> {
             disks_lost: 0,
             recoveries: 0,
             recoveries_told: 0,
+            new_disks: 0,
             absent: false,
             clock,
             life: None,

@@ -27,6 +27,8 @@ pub(crate) struct Sent {
     pub(crate) from_losses: u64,
     /// How many disks the receiver had lost.
     pub(crate) to_losses: u64,
+    /// How often the receiver was put in another disk that knows of nothing.
+    pub(crate) to_disks: u64,
     /// After how many recoveries by force the sender's disk became one of the group.
     pub(crate) from_recoveries: u64,
 }
@@ -189,7 +191,7 @@ mod tests {
     fn sent() -> Sent {
         let (group, from, to) = (GroupId(0), NodeId(1), NodeId(2));
         let envelope = Envelope { group, from, to, term: Term(1), message: Message::TimeoutNow };
-        Sent { envelope, from_losses: 0, to_losses: 0, from_recoveries: 0 }
+        Sent { envelope, from_losses: 0, to_losses: 0, to_disks: 0, from_recoveries: 0 }
     }
 
     fn arrivals(options: NetworkOptions, messages: usize) -> (usize, Counters) {

@@ -291,8 +291,12 @@ impl<W: Workload> Simulation<W> {
         if self.is_fenced(&sent) {
             return;
         }
-        let Sent { envelope, from_losses, to_losses, .. } = sent;
-        if to_losses != self.members[to].disks_lost || !self.admit(to, from, from_losses) {
+        let Sent { envelope, from_losses, to_losses, to_disks, .. } = sent;
+        let of_this_disk = to_disks == self.members[to].new_disks;
+        if !of_this_disk
+            || to_losses != self.members[to].disks_lost
+            || !self.admit(to, from, from_losses)
+        {
             self.counters.count(Counter::MessagesOfLostDisks);
             return;
         }
