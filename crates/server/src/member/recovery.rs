@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorate_disk::RealDisk;
-use quorate_raft::{Configuration, EntryId, NodeId, Persist, Recovered};
+use quorate_raft::{Configuration, EntryId, NodeId, Recovered};
 use quorate_wal::{self as wal, Wal, WalConfig, WalError};
 use thiserror::Error;
 
@@ -97,9 +97,8 @@ impl Recovery {
     /// The log could not be written.
     pub fn force(mut self) -> Result<EntryId, RecoveryError> {
         let survivor = NodeId(self.log.identity().member);
-        let forced: Persist = self.recovered.force_sole_voter(survivor);
-        let last = EntryId { index: self.recovered.last.next(), ..self.recovered.last_id() };
-        let written = forced.entries.last().map_or(last, |entry| entry.id);
+        let forced = self.recovered.force_sole_voter(survivor);
+        let written = forced.entries.last().expect("what is forced is an entry").id;
         self.log.append(&[forced])?;
         Ok(written)
     }
