@@ -210,6 +210,11 @@ impl<W: Workload> Simulation<W> {
                 if matches!(self.history.record(id).ended, Some((_, Outcome::Ok(_)))) {
                     return Ok(());
                 }
+                // Where a new leader writes no entry of its own, nothing is confirmed before somebody
+                // else writes one, and leadership may have passed on since the last write.
+                if !write && !self.options.raft.entry_on_election {
+                    self.probe(place, true)?;
+                }
             }
             let retry_ms = self.schedule.now_ms() + PROBE_RETRY_MS;
             self.run_until(retry_ms, |_| false)?;
