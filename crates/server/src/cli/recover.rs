@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{EXIT_DONE, EXIT_REFUSED, complain, say};
-use crate::member::{Recovery, RecoveryError};
+use crate::member::{KnownMember, Recovery, RecoveryError};
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -36,12 +36,22 @@ fn recover(arguments: &RecoverArguments) -> Result<(), RecoveryError> {
         "member {:x} of cluster {:x}; its last entry has term {} and index {}\n",
         identity.member, identity.cluster, last.term, last.index
     ));
-    for (id, description, votes) in recovery.members() {
-        let fate = if id.0 == identity.member { "stays" } else { "goes" };
-        let vote = if votes { "voter" } else { "learner" };
-        say(format_args!("  {:x} {description} ({vote}): {fate}\n", id.0));
+    let members = ask(&recovery)?;
+    for member in &members {
+        let own = member.id.0 == identity.member;
+        let fate = match member.up {
+            _ if own => "stays",
+            Some(_) => "is up, and goes",
+            None => "does not answer, and goes",
+        };
+        say(format_args!("  {}: {fate}\n", describe(member)));
+        if own && !member.votes {
+            say("  (a learner may lack more of what was acknowledged than a voter would)\n");
+        }
     }
     if !arguments.force {
+        // Said now rather than once it is wanted.
+        recovery.check(&members)?;
         say(
             "nothing was changed. With --force this member becomes the only one, everything in its \
              log counts as committed, and what others had acknowledged beyond it is lost. The others \
@@ -49,7 +59,7 @@ fn recover(arguments: &RecoverArguments) -> Result<(), RecoveryError> {
         );
         return Ok(());
     }
-    let written = recovery.force()?;
+    let written = recovery.force(&members)?;
     say(format_args!(
         "done, as entry {} of term {}. Start this member with the flags that it had; the others join \
          again by `quorate member add`, each with an empty data directory and \
@@ -57,4 +67,16 @@ fn recover(arguments: &RecoverArguments) -> Result<(), RecoveryError> {
         written.index, written.term
     ));
     Ok(())
+}
+
+fn ask(recovery: &Recovery) -> Result<Vec<KnownMember>, RecoveryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(recovery.members()))
+}
+
+fn describe(member: &KnownMember) -> String {
+    let name = if member.name.is_empty() { "-" } else { &member.name };
+    let urls: Vec<_> = member.peer_urls.iter().map(ToString::to_string).collect();
+    let vote = if member.votes { "voter" } else { "learner" };
+    format!("{:x} {name} {} ({vote})", member.id.0, urls.join(","))
 }

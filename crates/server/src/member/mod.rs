@@ -25,12 +25,13 @@ use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use joining::{JoinError, Joined};
 use joining::{ask_once, join};
-pub use recovery::{Recovery, RecoveryError};
+pub use recovery::{KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
 use crate::api::etcd::{ApiLimits, ClusterInfo, EMULATED_VERSION, Health, publish_member};
 use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
+use crate::description::Description;
 use crate::identity::ClusterId;
 use crate::machine::{KvMachine, MachineConfig, MemberAttributes};
 use crate::random::random_u64;
@@ -128,7 +129,27 @@ async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuratio
         // All whom the log knows may have been replaced while this member was away.
         known = told;
     }
+    warn_if_moved(config, NodeId(data.log.identity().member), &known);
     Ok((data, known))
+}
+
+/// The others reach a member where the configuration says, whatever the member's own flags do.
+fn warn_if_moved(config: &ServerConfig, member: NodeId, known: &Configuration) {
+    let own = config.members.get(&config.member).map(|own| &own.peer_url);
+    let urls = known.members.get(&member).map(|known| Description::of(known).peer_urls);
+    if let (Some(own), Some(urls)) = (own, urls)
+        && !urls.is_empty()
+        && !urls.contains(own)
+    {
+        let known: Vec<_> = urls.iter().map(Url::to_string).collect();
+        let id = format!("{:x}", member.0);
+        tracing::warn!(
+            "the other members look for this one at {} and its flags say {own}: they do not reach it \
+             unless it listens where they look; change --initial-cluster and the peer URLs, or the \
+             cluster (quorate member update {id} --peer-urls={own})",
+            known.join(","),
+        );
+    }
 }
 
 fn start_member(

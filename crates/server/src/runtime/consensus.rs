@@ -131,6 +131,8 @@ impl<M: HostedMachine> Consensus<M> {
                 }
                 Input::Heard { peer, incarnation } => self.membership.hear(peer, incarnation),
                 Input::Disowned { peer, disowned } => self.membership.disowned(peer, disowned),
+                Input::Expelled => self.membership.expelled(),
+                Input::Told(configuration) => self.transport.told(configuration),
                 Input::Read(read) => requests.reads.push(read),
                 Input::Staged { announcement, meta, staged } => {
                     self.staged.push(Staged { meta, state: staged, accepted: false });
@@ -231,6 +233,7 @@ impl<M: HostedMachine> Consensus<M> {
             let waiter = own.and_then(|request| self.proposals.remove(&request.sequence));
             if let Payload::Configuration { configuration, .. } = &entry.payload {
                 self.membership.committed(configuration, now);
+                self.transport.committed(configuration.version);
             }
             (entry, waiter)
         };
@@ -286,6 +289,7 @@ impl<M: HostedMachine> Consensus<M> {
         let place = place.expect("the replica heard of the snapshot when its state was staged");
         let staged = self.staged.remove(place).state;
         let index = meta.last.index;
+        self.transport.committed(meta.configuration.version);
         self.shared.applies.push(ApplyItem::Install { index, staged });
         // The log begins after them now, so no crash needs them.
         self.discard(|staged| staged.meta.last.index <= index);

@@ -267,6 +267,19 @@ impl<M: HostedMachine> Handle<M> {
         self.shared.inputs.push(Input::Disowned { peer, disowned });
     }
 
+    /// Tells the member that its cluster goes on without it, by a committed configuration later than
+    /// all that it knows.
+    pub fn peer_expelled(&self) {
+        self.shared.inputs.push(Input::Expelled);
+    }
+
+    /// Tells the member who the members are by what another says, who is ahead of its log.
+    pub fn peer_told(&self, configuration: Configuration) {
+        let limit = self.request_limit();
+        // A peer that was not heard tells it again.
+        let _ = self.shared.inputs.try_push(Input::Told(configuration), limit);
+    }
+
     /// Stops the member: its cluster was recovered by force without it.
     pub fn stop_as_fenced(&self) {
         self.shared.stop(StopReason::Fenced);

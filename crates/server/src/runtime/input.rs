@@ -89,6 +89,10 @@ pub(super) enum Input<M: StateMachine> {
     Heard { peer: NodeId, incarnation: Incarnation },
     /// A peer says that this member is none of its cluster, or no longer says so.
     Disowned { peer: NodeId, disowned: bool },
+    /// A committed configuration that is later than all that this member knows does not name it.
+    Expelled,
+    /// A peer says that these are the members.
+    Told(Configuration),
     /// A peer's snapshot has arrived whole, and this is its announcement.
     Staged { announcement: Envelope, meta: SnapshotMeta, staged: StagedState<M::Staged> },
 }

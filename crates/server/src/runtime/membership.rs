@@ -33,6 +33,8 @@ pub(super) struct Membership {
     promoted_last: NodeId,
     /// Those who say that this member is none of theirs.
     disowned_by: BTreeSet<NodeId>,
+    /// One of them knows for certain.
+    expelled: bool,
     /// A committed configuration has named this member since it was started. Before that, one that
     /// does not name it may be older than its joining.
     was_member: bool,
@@ -49,6 +51,7 @@ impl Membership {
             own_change_not_before: Millis(0),
             promoted_last: NodeId(0),
             disowned_by: BTreeSet::new(),
+            expelled: false,
             was_member: false,
             leaves_at: None,
         }
@@ -159,9 +162,20 @@ impl Membership {
         }
     }
 
-    /// Whether most of the other voters say that this member is none of theirs. One of them may not
-    /// have heard of it yet; most of them have decided it.
+    /// A peer knows of a committed configuration that does not name this member, and comes after all
+    /// that do.
+    pub(super) fn expelled(&mut self) {
+        self.expelled = true;
+    }
+
+    /// Whether this member is none of its cluster any more, as one of the others knows for certain, or
+    /// most of the other voters say: one that does not know what is committed may not have heard of
+    /// it yet; most of them have decided it. One that has learnt it from its own log leaves in its
+    /// own time.
     pub(super) fn is_disowned(&self) -> bool {
+        if self.expelled {
+            return self.leaves_at.is_none();
+        }
         let voters = self.configuration.voters.iter().chain(&self.configuration.outgoing);
         let others: BTreeSet<_> = voters.filter(|&&voter| voter != self.member).collect();
         let disowned_by = others.iter().filter(|voter| self.disowned_by.contains(voter)).count();
@@ -289,5 +303,17 @@ mod tests {
         assert!(!membership.is_disowned());
         // One that knows of no members yet believes nobody.
         assert!(!Membership::new(OWN, Incarnation(1)).is_disowned());
+    }
+
+    #[test]
+    fn one_that_knows_for_certain_is_enough() {
+        let mut away = membership(&[1, 2, 3]);
+        away.expelled();
+        assert!(away.is_disowned());
+        let mut leaving = membership(&[1, 2, 3]);
+        leaving.committed(&of(&[1, 2, 3]), Millis(1));
+        leaving.committed(&of(&[2, 3]), Millis(2));
+        leaving.expelled();
+        assert!(!leaving.is_disowned() && leaving.has_left(Millis(2 + LINGER_MS)));
     }
 }

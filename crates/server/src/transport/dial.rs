@@ -1,6 +1,5 @@
 //! Opening a connection to a peer: connect, say who we are and what for, hear whether we may speak.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use super::handshake::{
     ANSWER_BYTES, HandshakeError, Hello, Purpose, Refusal, VERSION, decode_answer,
 };
+use super::known::Standing;
 use super::socket;
 use super::{PeerIdentity, TransportConfig};
 use crate::config::Url;
@@ -25,8 +25,8 @@ pub(super) struct Dialer {
     /// Tried one after the other; at least one. They may change while there is a connection, and
     /// count for the next one then.
     pub(super) addresses: Arc<Mutex<Vec<Url>>>,
-    /// How often this member knows its cluster to have been recovered by force.
-    pub(super) recoveries: Arc<AtomicU64>,
+    /// How far it knows who the members are.
+    pub(super) standing: Arc<Standing>,
 }
 
 /// Why there is no connection.
@@ -72,7 +72,7 @@ impl Dialer {
         // A peer that has no room for a snapshot's bytes is slow, not gone.
         let unacknowledged_ms_max = match purpose {
             Purpose::Snapshot => self.config.snapshot_stall_ms_max,
-            Purpose::Messages | Purpose::Roster | Purpose::Unknown(_) => {
+            Purpose::Messages | Purpose::Roster | Purpose::Tell | Purpose::Unknown(_) => {
                 self.config.unacknowledged_ms_max
             }
         };
@@ -84,6 +84,7 @@ impl Dialer {
             sender: self.identity.member,
             incarnation: self.identity.incarnation,
             receiver: self.peer,
+            configuration: self.standing.latest(),
         };
         let greeting = async {
             stream.write_all(&hello.encode()).await?;

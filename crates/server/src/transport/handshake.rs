@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!   Hello   0 magic 8 | 8 version 4 | 12 purpose 4 | 16 cluster 8 | 24 sender 8 |
-//!           32 incarnation 8 | 40 receiver 8 | 48 crc32c 4 | 52 zero 4               = 56 bytes
+//!           32 incarnation 8 | 40 receiver 8 | 48 crc32c 4 | 52 zero 4 |
+//!           56 configuration 8 | 64 crc32c of these 4 | 68 zero 4                     = 72 bytes
 //!   Answer  0 magic 8 | 8 verdict 4 | 12 zero 4 | 16 detail 8 | 24 crc32c 4 | 28 zero 4
 //!                                                                                    = 32 bytes
 //! ```
@@ -13,7 +14,11 @@
 //! version to come.
 //!
 //! Version 2 added the purpose: version 1 knew connections for messages alone, and nothing to bring
-//! back a member whose entries the others have compacted. Members of the two never talk.
+//! back a member whose entries the others have compacted. Version 3 added what follows byte 56: up
+//! to which configuration the sender knows who the members are, and a refusal says up to which
+//! committed one the receiver does. So one of two that do not know each other's members learns
+//! which of them is behind, and is told (`Purpose::Tell`), or learns that it was removed. Members
+//! of different versions never talk.
 
 use bytes::{Buf, BufMut};
 use quorate_raft::NodeId;
@@ -24,8 +29,12 @@ use crate::identity::Incarnation;
 /// What a connection between members begins with, in both directions.
 pub(super) const MAGIC: [u8; 8] = *b"QUORPEER";
 /// The version of everything that follows the magic.
-pub(super) const VERSION: u32 = 2;
-pub(super) const HELLO_BYTES: usize = 56;
+pub(super) const VERSION: u32 = 3;
+pub(super) const HELLO_BYTES: usize = HEAD_BYTES + TAIL_BYTES;
+/// What a Hello of every version from 2 on begins with.
+pub(super) const HEAD_BYTES: usize = 56;
+/// What one of this version has after that.
+pub(super) const TAIL_BYTES: usize = 16;
 pub(super) const ANSWER_BYTES: usize = 32;
 
 /// What a connection is for.
@@ -38,6 +47,8 @@ pub(super) enum Purpose {
     /// To be told who is a member. Whoever asks may not know who it is itself, nor whom it asks, so
     /// cluster, sender and receiver say nothing.
     Roster,
+    /// To tell who is a member. The receiver may not know the sender yet.
+    Tell,
     /// Something that a later version knows.
     Unknown(u32),
 }
@@ -57,6 +68,9 @@ pub(super) struct Hello {
     pub(super) incarnation: Incarnation,
     /// Whom it takes the other side for.
     pub(super) receiver: NodeId,
+    /// The version of the latest configuration that it knows of; 0 before the first, and from those
+    /// whose version of the protocol knows none.
+    pub(super) configuration: u64,
 }
 
 /// Why a connection was refused, as both sides report it.
@@ -83,7 +97,11 @@ pub(super) enum Refusal {
         "it does not count us among the members of its cluster: this member was removed, or was not \
          added yet"
     )]
-    UnknownSender,
+    UnknownSender {
+        /// The version of the latest configuration that the refusing side knows to be committed; 0
+        /// where it does not know yet.
+        committed: u64,
+    },
     /// The receiver's cluster was recovered by force, and the sender is not part of it.
     #[error(
         "its cluster was recovered by force (time {theirs}) without this member, or has removed it \
@@ -144,26 +162,32 @@ pub(super) enum HandshakeError {
 impl Hello {
     pub(super) fn encode(&self) -> [u8; HELLO_BYTES] {
         let mut bytes = [0; HELLO_BYTES];
-        let mut to = &mut bytes[..];
+        let (head, tail) = bytes.split_at_mut(HEAD_BYTES);
+        let mut to = &mut head[..];
         to.put_slice(&MAGIC);
         to.put_u32_le(self.version);
         to.put_u32_le(match self.purpose {
             Purpose::Messages => 0,
             Purpose::Snapshot => 1,
             Purpose::Roster => 2,
+            Purpose::Tell => 3,
             Purpose::Unknown(number) => number,
         });
         to.put_u64_le(self.cluster);
         to.put_u64_le(self.sender.0);
         to.put_u64_le(self.incarnation.0);
         to.put_u64_le(self.receiver.0);
-        seal(&mut bytes);
+        seal(head);
+        (&mut tail[..]).put_u64_le(self.configuration);
+        seal(tail);
         bytes
     }
 
+    /// What every version says.
+    ///
     /// # Errors
     /// Why the bytes are no Hello.
-    pub(super) fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, HandshakeError> {
+    pub(super) fn decode_head(bytes: &[u8; HEAD_BYTES]) -> Result<Self, HandshakeError> {
         let mut from = open(bytes)?;
         Ok(Self {
             version: from.get_u32_le(),
@@ -171,13 +195,35 @@ impl Hello {
                 0 => Purpose::Messages,
                 1 => Purpose::Snapshot,
                 2 => Purpose::Roster,
+                3 => Purpose::Tell,
                 number => Purpose::Unknown(number),
             },
             cluster: from.get_u64_le(),
             sender: NodeId(from.get_u64_le()),
             incarnation: Incarnation(from.get_u64_le()),
             receiver: NodeId(from.get_u64_le()),
+            configuration: 0,
         })
+    }
+
+    /// Takes in what follows where it is of this version.
+    ///
+    /// # Errors
+    /// It was damaged.
+    pub(super) fn decode_tail(&mut self, bytes: &[u8; TAIL_BYTES]) -> Result<(), HandshakeError> {
+        self.configuration = unsealed(bytes)?.get_u64_le();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Hello {
+    /// All of one of this version.
+    pub(super) fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, HandshakeError> {
+        let (head, tail) = bytes.split_at(HEAD_BYTES);
+        let mut hello = Self::decode_head(head.try_into().expect("its length"))?;
+        hello.decode_tail(tail.try_into().expect("its length"))?;
+        Ok(hello)
     }
 }
 
@@ -187,7 +233,7 @@ pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] 
         Ok(()) => (0, 0),
         Err(Refusal::WrongCluster { theirs }) => (1, theirs),
         Err(Refusal::WrongMember { theirs }) => (2, theirs),
-        Err(Refusal::UnknownSender) => (3, 0),
+        Err(Refusal::UnknownSender { committed }) => (3, committed),
         Err(Refusal::NewerVersion { theirs }) => (4, theirs),
         Err(Refusal::OtherIncarnation { theirs }) => (5, theirs),
         Err(Refusal::OlderVersion { theirs }) => (6, theirs),
@@ -217,7 +263,7 @@ pub(super) fn decode_answer(
         0 => return Ok(Ok(())),
         1 => Refusal::WrongCluster { theirs },
         2 => Refusal::WrongMember { theirs },
-        3 => Refusal::UnknownSender,
+        3 => Refusal::UnknownSender { committed: theirs },
         4 => Refusal::NewerVersion { theirs },
         5 => Refusal::OtherIncarnation { theirs },
         6 => Refusal::OlderVersion { theirs },
@@ -236,14 +282,19 @@ fn seal(bytes: &mut [u8]) {
 
 /// What follows the magic, once magic and checksum are right.
 fn open(bytes: &[u8]) -> Result<&[u8], HandshakeError> {
-    let body = bytes.len() - 8;
     if bytes[..MAGIC.len()] != MAGIC {
         return Err(HandshakeError::NotAPeer);
     }
+    Ok(&unsealed(bytes)?[MAGIC.len()..])
+}
+
+/// What stands before the checksum, if that is right.
+fn unsealed(bytes: &[u8]) -> Result<&[u8], HandshakeError> {
+    let body = bytes.len() - 8;
     if crc32c::crc32c(&bytes[..body]).to_le_bytes() != bytes[body..body + 4] {
         return Err(HandshakeError::Checksum);
     }
-    Ok(&bytes[MAGIC.len()..body])
+    Ok(&bytes[..body])
 }
 
 #[cfg(test)]
@@ -257,17 +308,20 @@ mod tests {
         sender: NodeId(0xA1),
         incarnation: Incarnation(0xB2),
         receiver: NodeId(0xC3),
+        configuration: 0xD4,
     };
 
     #[test]
     fn a_hello_comes_back_and_no_flipped_bit_goes_unseen() {
         let bytes = HELLO.encode();
         assert_eq!(Hello::decode(&bytes), Ok(HELLO));
-        for purpose in [Purpose::Messages, Purpose::Roster, Purpose::Unknown(9)] {
+        for purpose in [Purpose::Messages, Purpose::Roster, Purpose::Tell, Purpose::Unknown(9)] {
             let hello = Hello { purpose, ..HELLO };
             assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
         }
-        for position in 0..(HELLO_BYTES - 4) * 8 {
+        // What follows a checksum is zero, and of no meaning.
+        let checked = (0..HEAD_BYTES - 4).chain(HEAD_BYTES..HELLO_BYTES - 4);
+        for position in checked.flat_map(|byte| byte * 8..byte * 8 + 8) {
             let mut bad = bytes;
             bad[position / 8] ^= 1 << (position % 8);
             assert!(Hello::decode(&bad).is_err(), "bit {position}");
@@ -280,7 +334,7 @@ mod tests {
             Ok(()),
             Err(Refusal::WrongCluster { theirs: 1 }),
             Err(Refusal::WrongMember { theirs: 2 }),
-            Err(Refusal::UnknownSender),
+            Err(Refusal::UnknownSender { committed: 3 }),
             Err(Refusal::NewerVersion { theirs: 4 }),
             Err(Refusal::OtherIncarnation { theirs: 5 }),
             Err(Refusal::OlderVersion { theirs: 6 }),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use tokio::task::AbortHandle;
 use super::codec::{CodecError, decode};
 use super::frame::{FrameError, read};
 use super::handshake::{
-    HELLO_BYTES, HandshakeError, Hello, MAGIC, Purpose, Refusal, VERSION, encode_answer,
+    HEAD_BYTES, HandshakeError, Hello, MAGIC, Purpose, Refusal, TAIL_BYTES, VERSION, encode_answer,
 };
+use super::known::recoveries;
 use super::roster::{self, Roster};
 use super::snapshot::SnapshotReceiver;
 use super::{Inbox, PeerIdentity, TransportConfig};
@@ -35,6 +37,8 @@ pub(super) struct Inbound {
     identity: PeerIdentity,
     inbox: Arc<dyn Inbox>,
     connections: Semaphore,
+    /// The version of the latest configuration that is known to be committed.
+    committed: AtomicU64,
     senders: Mutex<Senders>,
     snapshots: Arc<SnapshotReceiver>,
 }
@@ -99,7 +103,13 @@ impl Inbound {
         let connections = Semaphore::new(config.inbound_connections_max);
         let snapshots = SnapshotReceiver::new(&config, identity.member, Arc::clone(&inbox));
         let senders = Mutex::default();
-        Arc::new(Self { config, identity, inbox, connections, senders, snapshots })
+        let committed = AtomicU64::new(0);
+        Arc::new(Self { config, identity, inbox, connections, committed, senders, snapshots })
+    }
+
+    /// The configuration of this version is committed.
+    pub(super) fn committed(&self, version: u64) {
+        self.committed.fetch_max(version, Ordering::Relaxed);
     }
 
     /// From now on these are the members.
@@ -127,7 +137,8 @@ impl Inbound {
         }
     }
 
-    fn roster(&self) -> Roster {
+    /// Who is a member, with every incarnation that was heard of.
+    pub(super) fn roster(&self) -> Roster {
         let senders = self.lock();
         let mut configuration = senders.configuration.clone();
         for (&id, member) in &mut configuration.members {
@@ -170,6 +181,15 @@ impl Inbound {
                 }
                 return;
             }
+            Ok(Hello { sender, purpose: Purpose::Tell, .. }) => {
+                match roster::hear(&mut stream, &self.config).await {
+                    Ok(told) => self.hear(sender, told),
+                    Err(error) => {
+                        tracing::warn!(%remote, %error, "could not hear who is a member");
+                    }
+                }
+                return;
+            }
             Ok(hello) => (hello.sender, hello.incarnation),
             // Reported already, once.
             Err(InboundError::Refused(_)) => return,
@@ -200,14 +220,19 @@ impl Inbound {
     /// Hears who connects and answers whether it may speak.
     async fn greet(&self, stream: &mut TcpStream) -> Result<Hello, InboundError> {
         stream.set_nodelay(true)?;
-        let mut bytes = [0; HELLO_BYTES];
+        let mut bytes = [0; HEAD_BYTES];
         // What is no peer may say less than a Hello and wait for an answer.
         stream.read_exact(&mut bytes[..MAGIC.len()]).await?;
         if bytes[..MAGIC.len()] != MAGIC {
             return Err(HandshakeError::NotAPeer.into());
         }
         stream.read_exact(&mut bytes[MAGIC.len()..]).await?;
-        let hello = Hello::decode(&bytes)?;
+        let mut hello = Hello::decode_head(&bytes)?;
+        if hello.version == VERSION {
+            let mut tail = [0; TAIL_BYTES];
+            stream.read_exact(&mut tail).await?;
+            hello.decode_tail(&tail)?;
+        }
         let verdict = self.judge(&hello);
         if let (Ok(()), Purpose::Unknown(number)) = (verdict, hello.purpose) {
             return Err(HandshakeError::UnknownPurpose(number).into());
@@ -235,7 +260,33 @@ impl Inbound {
         if hello.receiver != identity.member {
             return Err(Refusal::WrongMember { theirs: identity.member.0 });
         }
+        if hello.purpose == Purpose::Tell {
+            return Ok(());
+        }
+        self.judge_sender(hello)?;
         self.judge_incarnation(hello.sender, hello.incarnation)
+    }
+
+    /// Whoever knows of as many recoveries as this member is of the cluster as it is now, or was.
+    fn judge_sender(&self, hello: &Hello) -> Result<(), Refusal> {
+        let senders = self.lock();
+        if senders.configuration.members.contains_key(&hello.sender) {
+            return Ok(());
+        }
+        let theirs = senders.configuration.recoveries();
+        if recoveries(hello.configuration) < theirs {
+            return Err(Refusal::Recovered { theirs });
+        }
+        Err(Refusal::UnknownSender { committed: self.committed.load(Ordering::Relaxed) })
+    }
+
+    /// A peer says who is a member.
+    fn hear(&self, from: NodeId, told: Roster) {
+        if told.cluster == ClusterId(self.identity.cluster) {
+            let version = told.configuration.version;
+            tracing::info!(from = %hex(from), version, "was told who is a member");
+            self.inbox.told(told.configuration);
+        }
     }
 
     /// Only one life of a member's disk is heard: the one that the configuration records, or the first
@@ -243,12 +294,6 @@ impl Inbound {
     /// predecessor is not heard again.
     fn judge_incarnation(&self, sender: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
         let mut senders = self.lock();
-        if !senders.configuration.members.contains_key(&sender) {
-            return Err(match senders.configuration.recoveries() {
-                0 => Refusal::UnknownSender,
-                theirs => Refusal::Recovered { theirs },
-            });
-        }
         let news = senders.heard.get(&sender) != Some(&incarnation);
         match senders.expected(sender) {
             Some(expected) if expected != incarnation && !incarnation.is_reborn() => {

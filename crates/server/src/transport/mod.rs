@@ -19,7 +19,7 @@
 //! incarnation of every member, and until it does those remember it that have heard it.
 //!
 //! The members are those of the configuration in force. Whoever joins and does not know them yet asks
-//! (`roster`).
+//! (`roster`); whoever was away while they changed is told (`known`).
 //!
 //! CAVEATS. No TLS yet.
 
@@ -28,6 +28,7 @@ mod dial;
 mod frame;
 mod handshake;
 mod inbound;
+mod known;
 mod outbound;
 mod peers;
 mod queue;
@@ -37,7 +38,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_raft::{Configuration, Envelope, NodeId};
 use tokio::net::TcpListener;
@@ -46,6 +47,7 @@ use crate::identity::Incarnation;
 use crate::runtime::{Handle, HostedMachine};
 pub(crate) use codec::{decode_configuration, encode_configuration};
 use inbound::Inbound;
+use known::Known;
 use peers::Peers;
 pub use roster::{Roster, RosterError, ask_roster};
 pub use snapshot::{Admission, IncomingSnapshot, OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
@@ -59,6 +61,12 @@ pub trait Transport: Send + Sync + 'static {
     /// From now on these are the members, committed or not: they are who is connected to and who is
     /// let in. Nothing changes where there are none.
     fn configure(&self, _configuration: &Configuration) {}
+
+    /// The configuration of this version is committed.
+    fn committed(&self, _version: u64) {}
+
+    /// Another member says that these are the members, which the log may come to know much later.
+    fn told(&self, _configuration: Configuration) {}
 
     /// The members that can be sent something now.
     fn connected(&self) -> Vec<NodeId> {
@@ -94,6 +102,12 @@ pub trait Inbox: Send + Sync + 'static {
     /// This peer refused a connection because it does not count this member among those of its
     /// cluster; or it did so before, and has let it in.
     fn disowned(&self, _peer: NodeId, _disowned: bool) {}
+
+    /// A committed configuration, later than all that this member knows, does not name it any more.
+    fn expelled(&self) {}
+
+    /// Another member says that these are the members.
+    fn told(&self, _configuration: Configuration) {}
 
     /// The cluster was recovered by force, and this member belongs to what was before.
     fn fenced(&self) {}
@@ -131,6 +145,14 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn disowned(&self, peer: NodeId, disowned: bool) {
         self.peer_disowned(peer, disowned);
+    }
+
+    fn expelled(&self) {
+        self.peer_expelled();
+    }
+
+    fn told(&self, configuration: Configuration) {
+        self.peer_told(configuration);
     }
 
     fn fenced(&self) {
@@ -253,8 +275,7 @@ pub struct PeerTransport {
     peers: Peers,
     inbound: Arc<Inbound>,
     snapshots: SnapshotSender,
-    /// What this member was told at its start of who the members are. Its log may be far behind that.
-    told: Configuration,
+    known: Mutex<Known>,
 }
 
 impl PeerTransport {
@@ -271,13 +292,19 @@ impl PeerTransport {
         let inbound = Inbound::new(config.clone(), identity, Arc::clone(inbox));
         let peers = Peers::new(config.clone(), identity, Arc::clone(inbox), Arc::clone(&inbound));
         let snapshots = SnapshotSender::new(Arc::clone(inbox));
-        let told = configuration.clone();
-        let transport = Self { peers, inbound, snapshots, told };
-        transport.configure(configuration);
+        let known = Known::new(identity.member, configuration.clone());
+        let transport = Self { peers, inbound, snapshots, known: Mutex::new(known.clone()) };
+        transport.follow(&known);
         for listener in listeners {
             tokio::spawn(Arc::clone(&transport.inbound).listen(listener));
         }
         transport
+    }
+
+    fn follow(&self, known: &Known) {
+        let members = known.combined();
+        self.inbound.configure(&members);
+        self.peers.configure(known, &members);
     }
 }
 
@@ -287,18 +314,20 @@ impl Transport for PeerTransport {
     }
 
     fn configure(&self, configuration: &Configuration) {
-        // A member that joins, or was away for long, goes through configurations whose members may all
-        // be gone; whom it was told of is there.
-        let mut known = configuration.clone();
-        if configuration.version < self.told.version || configuration.members.is_empty() {
-            let Configuration { members, .. } = std::mem::take(&mut known);
-            known = self.told.clone();
-            for (id, member) in members {
-                known.members.entry(id).or_insert(member);
-            }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.logged(configuration.clone());
+        self.follow(&known);
+    }
+
+    fn committed(&self, version: u64) {
+        self.inbound.committed(version);
+    }
+
+    fn told(&self, configuration: Configuration) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.told(configuration) {
+            self.follow(&known);
         }
-        self.inbound.configure(&known);
-        self.peers.configure(&known);
     }
 
     fn connected(&self) -> Vec<NodeId> {

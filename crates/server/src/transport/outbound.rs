@@ -2,7 +2,6 @@
 //! at once, so that a batch of messages costs one system call.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,8 +14,9 @@ use super::codec::encode;
 use super::dial::{DialError, Dialer};
 use super::frame::write;
 use super::handshake::{Purpose, Refusal};
-use super::inbound::hex;
+use super::inbound::{Inbound, hex};
 use super::queue::SendQueue;
+use super::roster;
 use crate::config::Url;
 use crate::random::random_u64;
 
@@ -28,6 +28,8 @@ pub(super) struct Outbound {
     dialer: Dialer,
     queue: Arc<SendQueue>,
     inbox: Arc<dyn Inbox>,
+    /// Where it is known who the members are.
+    inbound: Arc<Inbound>,
     /// What was reported last, so that a retry that fails alike is not reported again.
     reported: Option<String>,
 }
@@ -44,8 +46,13 @@ enum OutboundError {
 }
 
 impl Outbound {
-    pub(super) fn new(dialer: Dialer, queue: Arc<SendQueue>, inbox: Arc<dyn Inbox>) -> Self {
-        Self { dialer, queue, inbox, reported: None }
+    pub(super) fn new(
+        dialer: Dialer,
+        queue: Arc<SendQueue>,
+        inbox: Arc<dyn Inbox>,
+        inbound: Arc<Inbound>,
+    ) -> Self {
+        Self { dialer, queue, inbox, inbound, reported: None }
     }
 
     /// Connects, sends, and begins again, for as long as the runtime lives.
@@ -65,7 +72,7 @@ impl Outbound {
                     self.report(&error);
                 }
                 Err(error) => {
-                    self.note_refusal(&error);
+                    self.note_refusal(&error).await;
                     self.report(&error.into());
                 }
             }
@@ -77,18 +84,36 @@ impl Outbound {
     }
 
     /// Some refusals are news of what this member is to its cluster.
-    fn note_refusal(&self, error: &DialError) {
-        let peer = self.dialer.peer;
+    async fn note_refusal(&self, error: &DialError) {
+        let (peer, standing) = (self.dialer.peer, &self.dialer.standing);
         match error {
-            DialError::Refused(Refusal::UnknownSender) => self.inbox.disowned(peer, true),
+            DialError::Refused(Refusal::UnknownSender { committed }) => {
+                self.inbox.disowned(peer, true);
+                if standing.ends_with(*committed) {
+                    self.inbox.expelled();
+                } else if *committed < standing.latest() {
+                    self.tell().await;
+                }
+            }
             DialError::Refused(Refusal::Recovered { theirs }) => {
                 self.inbox.disowned(peer, true);
-                if *theirs > self.dialer.recoveries.load(Ordering::Relaxed) {
+                if *theirs > standing.recoveries() {
                     self.inbox.fenced();
                 }
             }
             DialError::Refused(Refusal::OtherIncarnation { .. }) => self.inbox.forgotten(),
             _ => {}
+        }
+    }
+
+    /// The peer may have been away since before this member was added, and may be waiting for it: it is
+    /// told who the members are, and lets this one in then.
+    async fn tell(&self) {
+        if let Ok(mut stream) = self.dialer.dial(Purpose::Tell).await {
+            let told = roster::tell(&mut stream, &self.inbound.roster(), &self.dialer.config).await;
+            if let Err(error) = told {
+                tracing::debug!(peer = %hex(self.dialer.peer), %error, "a peer was not told");
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 //! sent to for a while yet: somebody has to tell it that it has left.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::dial::Dialer;
 use super::inbound::Inbound;
+use super::known::{Known, Standing};
 use super::outbound::Outbound;
 use super::queue::SendQueue;
 use super::{Inbox, PeerIdentity, TransportConfig};
@@ -25,7 +25,7 @@ pub(super) struct Peers {
     inbox: Arc<dyn Inbox>,
     inbound: Arc<Inbound>,
     runtime: Handle,
-    recoveries: Arc<AtomicU64>,
+    standing: Arc<Standing>,
     peers: Arc<Mutex<BTreeMap<NodeId, Peer>>>,
 }
 
@@ -46,13 +46,13 @@ impl Peers {
         inbound: Arc<Inbound>,
     ) -> Self {
         let runtime = Handle::current();
-        let (recoveries, peers) = (Arc::default(), Arc::default());
-        Self { config, identity, inbox, inbound, runtime, recoveries, peers }
+        let (standing, peers) = (Arc::default(), Arc::default());
+        Self { config, identity, inbox, inbound, runtime, standing, peers }
     }
 
-    /// From now on these are the members.
-    pub(super) fn configure(&self, configuration: &Configuration) {
-        self.recoveries.store(configuration.recoveries(), Ordering::Relaxed);
+    /// From now on these are the members, `configuration` being all that are known.
+    pub(super) fn configure(&self, known: &Known, configuration: &Configuration) {
+        self.standing.update(known);
         let mut peers = self.lock();
         for (&id, member) in &configuration.members {
             let addresses = Description::of(member).peer_urls;
@@ -68,8 +68,8 @@ impl Peers {
             }
             let addresses = Arc::new(Mutex::new(addresses));
             let (config, identity) = (self.config.clone(), self.identity);
-            let recoveries = Arc::clone(&self.recoveries);
-            let dialer = Dialer { config, identity, peer: id, addresses, recoveries };
+            let standing = Arc::clone(&self.standing);
+            let dialer = Dialer { config, identity, peer: id, addresses, standing };
             let peer = self.connect(dialer);
             peers.insert(id, peer);
         }
@@ -83,7 +83,8 @@ impl Peers {
     fn connect(&self, dialer: Dialer) -> Peer {
         let queue = Arc::new(SendQueue::new(&self.config));
         let inbox = Arc::clone(&self.inbox);
-        let outbound = Outbound::new(dialer.clone(), Arc::clone(&queue), inbox);
+        let inbound = Arc::clone(&self.inbound);
+        let outbound = Outbound::new(dialer.clone(), Arc::clone(&queue), inbox, inbound);
         let task = self.runtime.spawn(outbound.run()).abort_handle();
         Peer { dialer, queue, task, leaving: None }
     }

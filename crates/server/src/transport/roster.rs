@@ -1,6 +1,7 @@
 //! Who is a member, told to one that does not know it yet: a member that joins a running cluster
 //! learns its own number from it, and one that lost its data learns that it had some. Whoever can
-//! reach the peer port may ask.
+//! reach the peer port may ask. And one that refuses a member, having been away since before that one
+//! was added, is told without having asked.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -80,9 +81,21 @@ pub async fn ask_roster(config: &TransportConfig, address: &Url) -> Result<Roste
     let nobody = NodeId(0);
     let identity = PeerIdentity { cluster: 0, member: nobody, incarnation: Incarnation::default() };
     let addresses = Arc::new(Mutex::new(vec![address.clone()]));
-    let recoveries = Arc::default();
-    let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses, recoveries };
+    let standing = Arc::default();
+    let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses, standing };
     let mut stream = dialer.dial(Purpose::Roster).await?;
+    let roster = hear(&mut stream, config).await?;
+    if roster.configuration.members.is_empty() {
+        return Err(RosterError::Unknown);
+    }
+    Ok(roster)
+}
+
+/// What the other side tells, in the time that a handshake may take.
+pub(super) async fn hear(
+    stream: &mut TcpStream,
+    config: &TransportConfig,
+) -> Result<Roster, RosterError> {
     let deadline = Duration::from_millis(config.handshake_timeout_ms);
     let answer = async {
         let mut buffer = BytesMut::new();
@@ -95,11 +108,7 @@ pub async fn ask_roster(config: &TransportConfig, address: &Url) -> Result<Roste
             }
         }
     };
-    let roster = tokio::time::timeout(deadline, answer).await.map_err(|_| RosterError::Late)??;
-    if roster.configuration.members.is_empty() {
-        return Err(RosterError::Unknown);
-    }
-    Ok(roster)
+    tokio::time::timeout(deadline, answer).await.map_err(|_| RosterError::Late)?
 }
 
 fn decode(payload: &[u8]) -> Result<Roster, RosterError> {
@@ -108,7 +117,7 @@ fn decode(payload: &[u8]) -> Result<Roster, RosterError> {
     Ok(Roster { cluster: ClusterId(cluster), configuration })
 }
 
-/// Tells whoever has asked.
+/// Tells whoever has asked, or is to know.
 pub(super) async fn tell(
     stream: &mut TcpStream,
     roster: &Roster,

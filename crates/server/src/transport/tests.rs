@@ -24,6 +24,9 @@ enum Arrived {
     Message(Envelope),
     Unreachable(NodeId),
     Reborn(NodeId),
+    Expelled,
+    Fenced,
+    Told(Configuration),
 }
 
 struct Channel(mpsc::UnboundedSender<Arrived>);
@@ -39,6 +42,18 @@ impl Inbox for Channel {
 
     fn reborn(&self, peer: NodeId) {
         let _ = self.0.send(Arrived::Reborn(peer));
+    }
+
+    fn expelled(&self) {
+        let _ = self.0.send(Arrived::Expelled);
+    }
+
+    fn fenced(&self) {
+        let _ = self.0.send(Arrived::Fenced);
+    }
+
+    fn told(&self, configuration: Configuration) {
+        let _ = self.0.send(Arrived::Told(configuration));
     }
 
     fn snapshot_advanced(&self, _to: NodeId) {}
@@ -109,6 +124,7 @@ fn hello() -> Hello {
         sender: PEER,
         incarnation: Incarnation(7),
         receiver: US,
+        configuration: 0,
     }
 }
 
@@ -199,7 +215,7 @@ async fn whoever_does_not_belong_is_refused_by_name() {
     let cases = [
         (Hello { cluster: 0xC2, ..hello() }, Refusal::WrongCluster { theirs: CLUSTER }),
         (Hello { receiver: NodeId(3), ..hello() }, Refusal::WrongMember { theirs: US.0 }),
-        (Hello { sender: NodeId(3), ..hello() }, Refusal::UnknownSender),
+        (Hello { sender: NodeId(3), ..hello() }, Refusal::UnknownSender { committed: 0 }),
         (
             Hello { version: VERSION + 1, ..hello() },
             Refusal::NewerVersion { theirs: VERSION.into() },
@@ -359,7 +375,10 @@ async fn whoever_is_added_is_let_in_and_whoever_is_removed_is_not() {
     let (added, added_port) = listener().await;
     let both = members_at(US, &[(PEER, 1), (third, added_port)]);
     let from_third = Hello { sender: third, ..hello() };
-    assert_eq!(greet(member.port, &from_third).await.1, Err(Refusal::UnknownSender));
+    assert_eq!(
+        greet(member.port, &from_third).await.1,
+        Err(Refusal::UnknownSender { committed: 0 })
+    );
     member.transport.configure(&both);
     assert_eq!(greet(member.port, &from_third).await.1, Ok(()));
     let mut added = member_on(added, third, US, member.port);
@@ -370,7 +389,10 @@ async fn whoever_is_added_is_let_in_and_whoever_is_removed_is_not() {
         tokio::task::yield_now().await;
     }
     member.transport.configure(&members_at(US, &[(PEER, 1)]));
-    assert_eq!(greet(member.port, &from_third).await.1, Err(Refusal::UnknownSender));
+    assert_eq!(
+        greet(member.port, &from_third).await.1,
+        Err(Refusal::UnknownSender { committed: 0 })
+    );
     assert!(member.transport.connected().contains(&third), "it has to be told");
     // A log without members is that of one that joins; it knows nothing better.
     member.transport.configure(&Configuration::default());
@@ -406,6 +428,98 @@ async fn whom_a_member_was_told_of_is_let_in_until_its_log_knows_better() {
     assert_eq!(greet(port, &from_third).await.1, Ok(()));
     assert_eq!(greet(port, &hello()).await.1, Ok(()));
     transport.configure(&Configuration { version: 5, ..members_at(US, &[(PEER, 1)]) });
-    assert_eq!(greet(port, &from_third).await.1, Err(Refusal::UnknownSender));
+    assert_eq!(greet(port, &from_third).await.1, Err(Refusal::UnknownSender { committed: 0 }));
     assert_eq!(greet(port, &hello()).await.1, Ok(()));
+}
+
+/// A member at its port that knows of these members, by its log.
+fn member_knowing(
+    listener: TcpListener,
+    id: NodeId,
+    known: &Configuration,
+) -> (PeerTransport, mpsc::UnboundedReceiver<Arrived>) {
+    let (sender, arrived) = mpsc::unbounded_channel();
+    let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
+    let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
+    let config = TransportConfig { reconnect_ms_min: 1, ..TransportConfig::default() };
+    let transport = PeerTransport::start(&config, identity, known, vec![listener], &inbox);
+    transport.configure(known);
+    (transport, arrived)
+}
+
+async fn next(arrived: &mut mpsc::UnboundedReceiver<Arrived>) -> Arrived {
+    let next = tokio::time::timeout(PATIENCE, arrived.recv()).await;
+    next.expect("something arrives").expect("it is up")
+}
+
+/// Everybody whom it knew was replaced while it was away, and it is a member still: nobody could
+/// bring its log on, since it let in none of those who have it.
+#[tokio::test]
+async fn one_that_lags_is_told_by_those_whom_it_refuses() {
+    let (ahead, ahead_port) = listener().await;
+    let (behind, behind_port) = listener().await;
+    let gone = 1;
+    let old = Configuration { version: 3, ..members_at(PEER, &[(NodeId(9), gone)]) };
+    let (lagging, mut at_lagging) = member_knowing(behind, PEER, &old);
+    let mut now = members_at(US, &[(PEER, behind_port)]);
+    now.version = 7;
+    let mut own = now.members[&PEER].clone();
+    let peer_urls = vec![Url::new("127.0.0.1", ahead_port)];
+    own.context = Description { peer_urls, ..Description::default() }.encode();
+    now.members.insert(US, own);
+    let (leading, _at_leading) = member_knowing(ahead, US, &now);
+    leading.committed(7);
+    let told = loop {
+        match next(&mut at_lagging).await {
+            Arrived::Told(told) => break told,
+            other => assert_eq!(other, Arrived::Unreachable(NodeId(9))),
+        }
+    };
+    assert_eq!((told.version, told.members.contains_key(&US)), (7, true));
+    lagging.told(told);
+    let message = envelope(US, PEER, 1);
+    loop {
+        leading.send(vec![message.clone()]);
+        match at_lagging.try_recv() {
+            Ok(Arrived::Message(arrived)) => break assert_eq!(arrived, message),
+            // Told again meanwhile.
+            Ok(_) | Err(_) => tokio::task::yield_now().await,
+        }
+    }
+    while lagging.connected() != [US] {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_committed_configuration_that_comes_later_ends_a_membership() {
+    let (removed, removed_port) = listener().await;
+    let (staying, staying_port) = listener().await;
+    let mut before = members_at(PEER, &[(US, staying_port)]);
+    before.version = 3;
+    let after = Configuration { version: 4, ..members_at(US, &[(NodeId(9), 1)]) };
+    let (staying, _at_staying) = member_knowing(staying, US, &after);
+    let (_removed, mut at_removed) = member_knowing(removed, PEER, &before);
+    // What is not committed may come to nothing.
+    let from_removed = Hello { configuration: 3, ..hello() };
+    let verdict = greet(staying_port, &from_removed).await.1;
+    assert_eq!(verdict, Err(Refusal::UnknownSender { committed: 0 }));
+    staying.committed(4);
+    assert_eq!(next(&mut at_removed).await, Arrived::Expelled);
+    // One that knows of a later configuration is ahead of whoever refuses it.
+    let told = Hello { configuration: 5, purpose: Purpose::Tell, ..hello() };
+    assert_eq!(greet(removed_port, &Hello { receiver: PEER, ..told }).await.1, Ok(()));
+}
+
+#[tokio::test]
+async fn after_a_recovery_members_of_before_are_told_from_those_added_since() {
+    let (listener, port) = listener().await;
+    let recovered = Configuration { version: (1 << 32) | 1, ..members_at(US, &[]) };
+    let (transport, _arrived) = member_knowing(listener, US, &recovered);
+    transport.committed(recovered.version);
+    let before = Hello { configuration: 40, ..hello() };
+    assert_eq!(greet(port, &before).await.1, Err(Refusal::Recovered { theirs: 1 }));
+    let since = Hello { configuration: (1 << 32) | 2, ..hello() };
+    let committed = recovered.version;
+    assert_eq!(greet(port, &since).await.1, Err(Refusal::UnknownSender { committed }));
 }

@@ -18,6 +18,10 @@ use crate::process::{run, until};
 /// Elections within a quarter of a second.
 const QUICK: &[&str] = &["--heartbeat-interval=20", "--election-timeout=200"];
 
+/// And changes while somebody is down.
+const QUICK_AND_NOT_STRICT: &[&str] =
+    &["--heartbeat-interval=20", "--election-timeout=200", "--strict-reconfig-check=false"];
+
 async fn members(cluster: &Cluster, at: usize) -> Vec<Member> {
     let request = MemberListRequest { linearizable: true };
     let answer = cluster.cluster(at).member_list(request).await.expect("it serves");
@@ -157,6 +161,58 @@ async fn one_that_was_removed_while_it_was_away_is_told_when_it_comes_back() {
     assert_no_panic(&cluster);
 }
 
+/// Puts another in the place of a member that is up, and ends that one's process.
+async fn replace(cluster: &mut Cluster, old: usize) -> usize {
+    let new = cluster.prepare_another();
+    let id = add(cluster, old, new, true).await.expect("a learner");
+    cluster.start_member(new);
+    promote(cluster, old, id).await;
+    let gone = cluster.id(old).await;
+    until("the quorum to be up", async || remove(cluster, new, gone).await.is_ok()).await;
+    assert_eq!(cluster.ended(old).await, Some(0));
+    new
+}
+
+/// Nobody whom its log or its flags name is there any more, so it is for those who are to find it.
+#[tokio::test]
+async fn one_that_was_away_while_all_others_were_replaced_is_found_by_their_successors() {
+    let mut cluster = Cluster::start_with(3, QUICK_AND_NOT_STRICT).await;
+    let away = (cluster.leader().await + 1) % 3;
+    let id = cluster.id(away).await;
+    cluster.kill(away);
+    let mut at = away;
+    for old in [(away + 1) % 3, (away + 2) % 3] {
+        at = replace(&mut cluster, old).await;
+    }
+    cluster.put(at, "meanwhile", "value").await;
+    cluster.start_member(away);
+    cluster.wait_until_it_serves(away).await;
+    assert_eq!(cluster.id(away).await, id);
+    assert_eq!(cluster.get(away, "meanwhile").await.expect("served"), Some(b"value".to_vec()));
+    // Not only does it follow: its vote counts.
+    cluster.kill(at);
+    cluster.put(away, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
+/// Most of those whom it knows could not say so any more: one that knows what is committed is enough.
+#[tokio::test]
+async fn one_that_was_removed_is_told_by_the_only_one_left_whom_it_knows() {
+    let mut cluster = Cluster::start_with(3, QUICK_AND_NOT_STRICT).await;
+    let away = (cluster.leader().await + 1) % 3;
+    let (gone, staying) = ((away + 1) % 3, (away + 2) % 3);
+    let id = cluster.id(away).await;
+    cluster.kill(away);
+    let new = replace(&mut cluster, gone).await;
+    remove(&cluster, staying, id).await.expect("it is down");
+    cluster.start_member(away);
+    assert_eq!(cluster.ended(away).await, Some(1));
+    let log = cluster.log(away);
+    assert!(log.contains("was removed from its cluster while it was away"), "{log}");
+    cluster.put(new, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
 /// It may have voted, and has forgotten. Nobody that runs has ever heard it, but the log has.
 #[tokio::test]
 async fn a_member_that_lost_its_data_is_known_by_the_log_where_nobody_remembers_it() {
@@ -210,6 +266,15 @@ async fn a_member_moves_to_another_port() {
     cluster.wait_until_it_serves(moving).await;
     assert_eq!(cluster.id(moving).await, id);
     cluster.put(moving, "moved", "value").await;
+    assert!(!cluster.log(moving).contains("look for this one at"));
+    // With flags that say otherwise it hears of nobody, and is told why.
+    assert_eq!(cluster.stop(moving).await, Some(0));
+    cluster.move_peer_port(moving);
+    cluster.start_member_with(moving, &["--initial-cluster-state=existing".to_owned()]);
+    until("a warning", async || {
+        cluster.log(moving).contains(&format!("look for this one at {}", peer_urls[0]))
+    })
+    .await;
     assert_no_panic(&cluster);
 }
 

@@ -60,20 +60,27 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
     let running = run(recover(&directory, &["--force"])).await;
     assert_eq!(running.status, Some(1), "{}", running.stderr);
     assert!(running.stderr.contains("in use"), "{}", running.stderr);
-    for index in 0..3 {
-        cluster.kill(index);
+    // What a start would bring back needs no force.
+    cluster.kill(survivor);
+    cluster.kill(dead[1]);
+    let before = contents(&directory);
+    for flags in [&["--force"][..], &[]] {
+        let refused = run(recover(&directory, flags)).await;
+        assert_eq!(refused.status, Some(1), "{}", refused.stdout);
+        assert!(refused.stderr.contains("2 of 3 voters are there"), "{}", refused.stderr);
     }
+    assert!(contents(&directory) == before, "nothing was changed");
+    cluster.kill(dead[0]);
     // One of them is not as lost as was thought.
     copy(&cluster.data_directory(dead[0]), &kept);
     for index in dead {
         fs::remove_dir_all(cluster.data_directory(index)).expect("removed");
     }
 
-    let before = contents(&directory);
     let asked = run(recover(&directory, &[])).await;
     assert_eq!(asked.status, Some(0), "{}", asked.stderr);
     assert!(asked.stdout.contains("nothing was changed"), "{}", asked.stdout);
-    assert_eq!(asked.stdout.matches("goes").count(), 2, "{}", asked.stdout);
+    assert_eq!(asked.stdout.matches("does not answer, and goes").count(), 2, "{}", asked.stdout);
     assert!(contents(&directory) == before, "nothing was changed");
     let forced = run(recover(&directory, &["--force"])).await;
     assert_eq!(forced.status, Some(0), "{}", forced.stderr);
@@ -82,6 +89,11 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
     cluster.wait_until_it_serves(survivor).await;
     assert_eq!(cluster.everything(survivor, "key").await.len(), 100);
     cluster.put(survivor, "after", "value").await;
+
+    // Once is enough.
+    let kept_up = run(recover(&kept, &["--force"])).await;
+    assert_eq!(kept_up.status, Some(1), "{}", kept_up.stdout);
+    assert!(kept_up.stderr.contains("was recovered already"), "{}", kept_up.stderr);
 
     // With its old data, or with none and the flags that it began with, each is told and ends.
     fs::rename(&kept, cluster.data_directory(dead[0])).expect("back");
@@ -101,16 +113,7 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
 
     // Added anew, with nothing, they are members again.
     for index in dead {
-        fs::remove_dir_all(cluster.data_directory(index)).expect("removed");
-        let request =
-            MemberAddRequest { peer_urls: vec![cluster.peer_url(index)], is_learner: false };
-        until("the members to be up", async || {
-            cluster.cluster(survivor).member_add(request.clone()).await.is_ok()
-        })
-        .await;
-        cluster.start_member_with(index, &["--initial-cluster-state=existing".to_owned()]);
-        cluster.wait_until_it_serves(index).await;
-        cluster.wait_until_caught_up(index).await;
+        add_anew(&mut cluster, survivor, index).await;
         assert_eq!(cluster.everything(index, "key").await.len(), 100);
     }
     let request = MemberListRequest { linearizable: true };
@@ -125,6 +128,18 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
     for index in 0..3 {
         assert!(!cluster.log(index).contains("panicked"), "{}", cluster.log(index));
     }
+}
+
+async fn add_anew(cluster: &mut Cluster, at: usize, index: usize) {
+    fs::remove_dir_all(cluster.data_directory(index)).expect("removed");
+    let request = MemberAddRequest { peer_urls: vec![cluster.peer_url(index)], is_learner: false };
+    until("the members to be up", async || {
+        cluster.cluster(at).member_add(request.clone()).await.is_ok()
+    })
+    .await;
+    cluster.start_member_with(index, &["--initial-cluster-state=existing".to_owned()]);
+    cluster.wait_until_it_serves(index).await;
+    cluster.wait_until_caught_up(index).await;
 }
 
 fn three(rest: &str) -> bool {

@@ -221,7 +221,7 @@ async fn whoever_is_refused_messages_is_refused_snapshots() {
     let (_, verdict) = greet(us.port, PEER, 0xC2).await;
     assert_eq!(verdict, Err(Refusal::WrongCluster { theirs: CLUSTER }));
     let (_, verdict) = greet(us.port, NodeId(9), CLUSTER).await;
-    assert_eq!(verdict, Err(Refusal::UnknownSender));
+    assert_eq!(verdict, Err(Refusal::UnknownSender { committed: 0 }));
 }
 
 #[tokio::test]

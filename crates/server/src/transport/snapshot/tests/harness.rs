@@ -261,6 +261,7 @@ pub(super) async fn greet(
         sender,
         incarnation: Incarnation(7),
         receiver: US,
+        configuration: 0,
     };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
     stream.write_all(&hello.encode()).await.expect("it hears");
