@@ -56,6 +56,8 @@ struct Scan {
     found_max: usize,
     found: Vec<Found>,
     count: i64,
+    /// The walk goes on past the limit, for the sake of the count.
+    counts_all: bool,
     /// How many of those found have to be read from the history.
     cold: usize,
 }
@@ -107,6 +109,21 @@ impl Kv {
         Ok(RangeCursor { scan, progress: Progress::Start, pin })
     }
 
+    /// As [`begin_range`](Self::begin_range), of a read that ends at its limit: the answer's `count`
+    /// says no more than how many keys were looked at. For who reads a range in pieces, each from where
+    /// the one before ended, and would count the rest of it again with each of them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_range_uncounted(
+        &mut self,
+        request: &RangeRequest,
+    ) -> Result<RangeCursor, KvError> {
+        let mut cursor = self.begin_range(request)?;
+        cursor.scan.counts_all = false;
+        Ok(cursor)
+    }
+
     /// Goes over at most `keys_max` more keys of the index. Answers whether there are more.
     ///
     /// # Panics
@@ -123,6 +140,9 @@ impl Kv {
         for (key, history) in self.index.range(&scan.request.range, after) {
             self.visit(scan, key, history);
             left -= 1;
+            if !scan.counts_all && scan.found.len() >= scan.found_max {
+                break;
+            }
             if left == 0 {
                 *progress = Progress::After(Box::from(key));
                 return true;
@@ -156,7 +176,7 @@ impl Kv {
         }
         let found_max = found_max(request);
         let (request, found) = (request.clone(), Vec::new());
-        Ok(Scan { request, at, now, found_max, found, count: 0, cold: 0 })
+        Ok(Scan { request, at, now, found_max, found, count: 0, counts_all: true, cold: 0 })
     }
 
     /// Counts a key that was there at the scan's revision, and takes what is in memory of it. Past

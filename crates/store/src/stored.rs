@@ -170,6 +170,17 @@ impl StoredKv {
         self.kv.begin_range(request)
     }
 
+    /// As [`Kv::begin_range_uncounted`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_range_uncounted(
+        &mut self,
+        request: &RangeRequest,
+    ) -> Result<RangeCursor, KvError> {
+        self.kv.begin_range_uncounted(request)
+    }
+
     /// The records on disk: for cold reads on another thread, and to ask what is behind a
     /// [`HistoryError`].
     pub fn store(&self) -> &Arc<Store> {

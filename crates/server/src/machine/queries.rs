@@ -15,6 +15,7 @@ use crate::runtime::{MachineError, Query, Step};
 pub struct RangeQuery {
     request: Arc<RangeRequest>,
     keys_max: usize,
+    counts_all: bool,
     begun: Option<Begun>,
 }
 
@@ -28,7 +29,12 @@ struct Begun {
 impl RangeQuery {
     /// A range that goes over `keys_max` keys, at least one, in a slice.
     pub fn new(request: Arc<RangeRequest>, keys_max: usize) -> Self {
-        Self { request, keys_max: keys_max.max(1), begun: None }
+        Self { request, keys_max: keys_max.max(1), counts_all: true, begun: None }
+    }
+
+    /// One that ends at its limit, and says nothing of how many keys there are.
+    pub fn uncounted(request: Arc<RangeRequest>, keys_max: usize) -> Self {
+        Self { counts_all: false, ..Self::new(request, keys_max) }
     }
 }
 
@@ -41,7 +47,12 @@ impl Query<KvMachine> for RangeQuery {
             Some(begun) => begun,
             None => {
                 let store = Arc::clone(machine.store());
-                match machine.stored.begin_range(&self.request) {
+                let begin = if self.counts_all {
+                    machine.stored.begin_range(&self.request)
+                } else {
+                    machine.stored.begin_range_uncounted(&self.request)
+                };
+                match begin {
                     Ok(cursor) => Begun { cursor, store },
                     Err(refused) => return Ok(Step::Answer(Err(refused))),
                 }

@@ -22,6 +22,8 @@ mod membership;
 mod process;
 /// The ten scenarios of the RaftNode API, message by message.
 mod raft_node;
+/// Ranges in pieces.
+mod range_stream;
 /// A cluster whose majority is lost for good.
 mod recovery;
 /// What a member keeps on its disk, and what it gets from others when it lacks that.

@@ -208,7 +208,7 @@ fn response_op(response: kv::ResponseOp) -> wire::ResponseOp {
     wire::ResponseOp { response: Some(response) }
 }
 
-fn key_value(key_value: kv::KeyValue) -> mvccpb::KeyValue {
+pub(super) fn key_value(key_value: kv::KeyValue) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
         key: key_value.key.into(),
         create_revision: key_value.create_revision.0,

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::error::ApiError;
 use super::gate::Gate;
-use super::{convert, not_built};
+use super::{convert, range_stream};
 use crate::machine::{Applied, Command, RangeQuery, TxnQuery};
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::kv_server::Kv;
@@ -116,9 +116,11 @@ impl Kv for KvService {
 
     async fn range_stream(
         &self,
-        _request: Request<wire::RangeRequest>,
+        request: Request<wire::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(not_built("RangeStream"))
+        self.gate.admit(request.metadata())?;
+        let chunks = range_stream::chunks(Arc::clone(&self.gate), request.get_ref())?;
+        Ok(Response::new(chunks))
     }
 
     async fn put(

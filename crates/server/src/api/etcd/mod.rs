@@ -12,6 +12,7 @@ mod lease;
 mod maintenance;
 mod members;
 mod publish;
+mod range_stream;
 mod transport_errors;
 mod watch;
 
