@@ -5,10 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use tokio::task::JoinSet;
+use tonic::Response;
 
 use crate::bad_input::{QUICK, REFUSED, assert_no_panic, refused};
 use crate::cluster::proto::etcdserverpb::{
-    CompactionRequest, DefragmentRequest, RangeRequest, StatusResponse,
+    CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest, HashKvResponse,
+    RangeRequest, StatusResponse,
 };
 use crate::cluster::{Cluster, put};
 use crate::process::until;
@@ -50,6 +52,47 @@ fn records_file(cluster: &Cluster, member: usize) -> PathBuf {
         files.filter(|path| path.extension().is_some_and(|name| name == "records")).collect();
     let [records] = &records[..] else { panic!("one state counts: {records:?}") };
     records.clone()
+}
+
+/// A member's checksum at a revision, or the words of the refusal.
+async fn hash(cluster: &Cluster, member: usize, revision: i64) -> Result<HashKvResponse, String> {
+    let asked = cluster.maintenance(member).hash_kv(HashKvRequest { revision }).await;
+    asked.map(Response::into_inner).map_err(|status| status.message().to_owned())
+}
+
+/// Members are compared by it, before a compaction, after it, and across it.
+#[tokio::test]
+async fn a_checksum_at_a_revision_is_the_same_on_every_member_and_whatever_is_compacted() {
+    let cluster = Cluster::start_with(3, QUICK).await;
+    for number in 0..30 {
+        cluster.put(number % 3, &format!("key{}", number % 7), &format!("{number}")).await;
+    }
+    let delete = DeleteRangeRequest { key: "key3".into(), ..Default::default() };
+    cluster.kv(0).delete_range(delete).await.expect("deleted");
+    for member in 0..3 {
+        cluster.wait_until_caught_up(member).await;
+    }
+    let before = hash(&cluster, 0, 20).await.expect("it can be read");
+    assert_eq!((before.hash_revision, before.compact_revision), (20, -1));
+    let latest = hash(&cluster, 0, 0).await.expect("it can be read");
+    assert_eq!(latest.hash_revision, 32);
+    let last_put = hash(&cluster, 0, 31).await.expect("it can be read");
+    assert!(before.hash != latest.hash && last_put.hash != latest.hash);
+    for member in 1..3 {
+        assert_eq!(hash(&cluster, member, 20).await.expect("read").hash, before.hash);
+        assert_eq!(hash(&cluster, member, 0).await.expect("read").hash, latest.hash);
+    }
+    let compaction = CompactionRequest { revision: 20, physical: true };
+    cluster.kv(1).compact(compaction).await.expect("it can be compacted");
+    for member in 0..3 {
+        cluster.wait_until_caught_up(member).await;
+        let after = hash(&cluster, member, 20).await.expect("it can be read");
+        assert_eq!((after.hash, after.compact_revision), (before.hash, 20));
+        assert_eq!(hash(&cluster, member, 0).await.expect("read").hash, latest.hash);
+        assert_eq!(hash(&cluster, member, 19).await, Err(COMPACTED.to_owned()));
+        let future = "etcdserver: mvcc: required revision is a future revision";
+        assert_eq!(hash(&cluster, member, 99).await, Err(future.to_owned()));
+    }
 }
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";

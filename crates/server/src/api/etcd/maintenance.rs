@@ -1,14 +1,15 @@
-//! The Maintenance service. Of it, Status is built, and the list of alarms: what every tool asks
-//! first.
+//! The Maintenance service. Not built of it: raising alarms, snapshots of the database and downgrades.
 
 use std::sync::Arc;
 
+use quorate_kv::Revision;
 use quorate_raft::NodeId;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::error::ApiError;
 use super::gate::Gate;
+use super::hash::hash;
 use super::members::Members;
 use super::not_built;
 use crate::machine::KvMachine;
@@ -119,16 +120,26 @@ impl Maintenance for MaintenanceService {
 
     async fn hash(
         &self,
-        _request: Request<wire::HashRequest>,
+        request: Request<wire::HashRequest>,
     ) -> Result<Response<wire::HashResponse>, Status> {
-        Err(not_built("Hash"))
+        self.gate.admit(request.metadata())?;
+        let hash = hash(&self.gate, Revision(0)).await?;
+        let header = Some(self.gate.header(hash.revision));
+        Ok(Response::new(wire::HashResponse { header, hash: hash.value }))
     }
 
     async fn hash_kv(
         &self,
-        _request: Request<wire::HashKvRequest>,
+        request: Request<wire::HashKvRequest>,
     ) -> Result<Response<wire::HashKvResponse>, Status> {
-        Err(not_built("HashKV"))
+        self.gate.admit(request.metadata())?;
+        let hash = hash(&self.gate, Revision(request.get_ref().revision)).await?;
+        Ok(Response::new(wire::HashKvResponse {
+            header: Some(self.gate.header(hash.revision)),
+            hash: hash.value,
+            compact_revision: hash.compact_revision.0,
+            hash_revision: hash.at.0,
+        }))
     }
 
     type SnapshotStream = BoxStream<wire::SnapshotResponse>;

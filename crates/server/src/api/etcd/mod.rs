@@ -7,6 +7,7 @@ mod cluster;
 mod convert;
 mod error;
 mod gate;
+mod hash;
 mod kv;
 mod lease;
 mod maintenance;
