@@ -47,6 +47,11 @@ impl Compaction {
         self.revision
     }
 
+    /// Every record after this is still there, and at it all that stay.
+    pub(crate) fn walked_through(&self) -> Revision {
+        self.through
+    }
+
     /// Before this, each key has one record at most, and none that is an old tombstone.
     pub(crate) fn walked_before(&self) -> RecordId {
         self.next.unwrap_or(self.kept_from())

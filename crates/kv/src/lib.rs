@@ -65,6 +65,11 @@
 //! later commands or when the host has time ([`Kv::compact_step`]), and leave the history with the
 //! next flush. How far that has come shows in no answer and not in the digest.
 //!
+//! WATCHING
+//!
+//! Whoever wants to know what changes is told by a [`WatchHub`], which stands beside the store and
+//! reads from it what has changed since it last did. `watch/mod.rs` tells how.
+//!
 //! ERRORS
 //!
 //! A [`KvError`] belongs to the client: every member refuses the same command in the same way, and
@@ -79,7 +84,7 @@
 //!   who never compacts runs out of it in the end.
 //! - A comparison of values in a transaction reads cold values one by one.
 //! - Leases are not granted yet, so a put with one is refused with [`KvError::LeaseNotFound`].
-//!   Watchers, users and quotas are not here yet either.
+//!   Users and quotas are not here yet either.
 //! - The digest is a chain over the changes that were made. It tells members apart that have done
 //!   different things, not one whose memory has rotted since.
 //! - A range or a delete over many keys is done in one go, as in etcd; only compaction is in slices.
@@ -113,6 +118,7 @@ mod ring;
 mod rows;
 mod txn;
 mod validate;
+mod watch;
 
 pub use checkpoint::CheckpointCursor;
 pub use command::{COMMAND_VERSION, DecodeError};
@@ -132,3 +138,7 @@ pub use response::{
     ResponseOp, TxnResponse,
 };
 pub use revision::{LeaseId, RecordId, Revision};
+pub use watch::{
+    NotPulled, Pull, Pulled, StreamId, WatchConfig, WatchContent, WatchEvent, WatchHub, WatchId,
+    WatchRead, WatchRefusal, WatchRequest, WatchResponse,
+};

@@ -123,4 +123,19 @@ impl KvEvent {
             KvEvent::Delete { key, .. } => key,
         }
     }
+    /// When.
+    pub fn mod_revision(&self) -> Revision {
+        match self {
+            KvEvent::Put(record) => record.mod_revision,
+            KvEvent::Delete { mod_revision, .. } => *mod_revision,
+        }
+    }
+
+    /// Whether it made a key that was not there.
+    pub fn is_create(&self) -> bool {
+        match self {
+            KvEvent::Put(record) => record.create_revision == record.mod_revision,
+            KvEvent::Delete { .. } => false,
+        }
+    }
 }

@@ -22,6 +22,10 @@ mod model;
 mod scripts;
 /// Commands for the others, most of them random.
 mod strategies;
+/// Watchers against a model, with random pulls.
+mod watch_model;
+/// Watching told in golden scripts.
+mod watch_scripts;
 
 /// A store that is never flushed.
 fn new_kv() -> Kv {
