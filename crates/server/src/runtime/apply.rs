@@ -76,6 +76,8 @@ impl<M: HostedMachine> Applier<'_, M> {
                 self.background = true;
             }
             ApplyItem::Serve(reads) => {
+                // A read may let go of what the state machine has kept for it.
+                self.background = true;
                 for read in reads {
                     match read {
                         Read::Simple(read) => read(Ok(&self.machine)),

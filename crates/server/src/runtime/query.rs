@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::HostedMachine;
 use super::handle::{QueryPermit, ReadError, Shared};
+use super::input::ApplyItem;
 use super::mailbox::Taken;
 use super::running::StopReason;
 
@@ -119,11 +120,17 @@ pub(super) fn run<M: HostedMachine>(shared: &Shared<M>) {
     let mut queries: Vec<BoxedQuery<M>> = Vec::new();
     loop {
         let taken = shared.finishes.take(&mut queries, None);
+        let any = !queries.is_empty();
         for query in queries.drain(..) {
             if let Err(error) = query.finish() {
                 shared.stop(StopReason::machine(error));
                 return;
             }
+        }
+        if any {
+            // What was kept for them may be cleared away now, and nothing else may wake the thread
+            // that does it.
+            shared.applies.push(ApplyItem::Serve(Vec::new()));
         }
         if taken == Taken::Closed {
             return;
