@@ -19,7 +19,7 @@ use std::sync::Arc;
 use quorate_disk::Disk;
 use quorate_kv::{
     Applied, CheckpointCursor, Command, HistoryError, Kv, KvConfig, KvError, MemoryHistory,
-    RangeCursor, RangeRequest, Revision,
+    RangeCursor, RangeRequest, Revision, WatchRead,
 };
 
 use crate::config::StoreConfig;
@@ -179,6 +179,12 @@ impl StoredKv {
         request: &RangeRequest,
     ) -> Result<RangeCursor, KvError> {
         self.kv.begin_range_uncounted(request)
+    }
+
+    /// As [`WatchRead::step`]: what watchers are to be told, whose cold records are read on another
+    /// thread.
+    pub fn step_watch(&mut self, read: &mut WatchRead) {
+        read.step(&mut self.kv);
     }
 
     /// The records on disk: for cold reads on another thread, and to ask what is behind a

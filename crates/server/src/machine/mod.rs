@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::runtime::MachineError;
 pub use command::{Command, MemberAttributes};
-pub use queries::{RangeQuery, TxnQuery};
+pub use queries::{RangeQuery, TxnQuery, WatchQuery};
 use rows::{MEMBERS_ROW, Members};
 use snapshots::KvSnapshots;
 pub use snapshots::Staged;
@@ -45,6 +45,9 @@ pub struct KvMachine {
     jobs: VecDeque<KvJob>,
     /// The last revision whose compaction has come to its end, for those who wait for one.
     compacted: watch::Sender<Revision>,
+    /// The store's revision, for those who follow it, and up to where they were woken.
+    revisions: watch::Sender<Revision>,
+    announced: Revision,
 }
 
 /// What applying a command gave.
@@ -131,6 +134,8 @@ impl KvMachine {
             job_under_way: false,
             jobs: VecDeque::new(),
             compacted: watch::Sender::new(Revision(-1)),
+            revisions: watch::Sender::new(stored.kv().revision()),
+            announced: stored.kv().revision(),
             stored,
         };
         machine.note_compaction();
@@ -166,6 +171,28 @@ impl KvMachine {
     /// room any more, but for what the next flush will free.
     pub fn compactions(&self) -> watch::Receiver<Revision> {
         self.compacted.subscribe()
+    }
+
+    /// Follows the store's revision. What is seen there is never older than what a command that was
+    /// answered has made; but whoever waits for a change is woken once for a batch of commands.
+    pub fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revisions.subscribe()
+    }
+
+    /// Before the command is answered, so that who then begins to watch is not told of it.
+    fn note_revision(&self) {
+        let revision = self.kv().revision();
+        self.revisions.send_if_modified(|noted| {
+            *noted = revision;
+            false
+        });
+    }
+
+    fn announce_revision(&mut self) {
+        let revision = self.kv().revision();
+        if std::mem::replace(&mut self.announced, revision) != revision {
+            self.revisions.send_replace(revision);
+        }
     }
 
     fn note_compaction(&self) {
@@ -215,6 +242,7 @@ impl StateMachine for KvMachine {
         Ok(match Command::decode(command)? {
             Command::Kv(command) => {
                 let applied = self.stored.apply(&command).map_err(|error| self.failure(error))?;
+                self.note_revision();
                 applied.result.map(Applied::Kv)
             }
             Command::PublishMember(attributes) => {
@@ -249,6 +277,7 @@ impl StateMachine for KvMachine {
     }
 
     fn background(&mut self) -> Result<Background<MachineError>, MachineError> {
+        self.announce_revision();
         if !self.job_under_way
             && let Some(job) = self.jobs.pop_front()
         {
@@ -290,6 +319,7 @@ impl StateMachine for KvMachine {
         self.job_under_way = false;
         self.jobs.clear();
         self.jobs.push_back(self.job(retire));
+        self.note_revision();
         self.note_compaction();
         Ok(())
     }

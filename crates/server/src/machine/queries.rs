@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quorate_kv::{
     KvError, RangeCursor, RangeRequest, RangeResponse, ReadError, TxnRequest, TxnResponse,
+    WatchRead,
 };
 use quorate_store::Store;
 
@@ -114,5 +115,49 @@ impl Query<KvMachine> for TxnQuery {
 
     fn finish(self) -> Result<Self::Answer, MachineError> {
         unreachable!("a transaction is answered in its first step")
+    }
+}
+
+/// A part of reading what watchers are to be told: what can be done now of it. Asked for again until
+/// the read is done.
+#[derive(Debug)]
+pub struct WatchQuery {
+    /// Nothing once it was answered.
+    read: Option<WatchRead>,
+    /// Where the records are that are not in memory.
+    store: Option<Arc<Store>>,
+}
+
+impl WatchQuery {
+    /// Goes on with a read.
+    pub fn new(read: WatchRead) -> Self {
+        Self { read: Some(read), store: None }
+    }
+}
+
+impl Query<KvMachine> for WatchQuery {
+    type Answer = WatchRead;
+
+    fn step(&mut self, machine: &mut KvMachine) -> Result<Step<WatchRead>, MachineError> {
+        let mut read = self.read.take().expect("a query has a step until it is answered");
+        machine.stored.step_watch(&mut read);
+        if !read.needs_history() {
+            return Ok(Step::Answer(read));
+        }
+        self.read = Some(read);
+        self.store = Some(Arc::clone(machine.store()));
+        Ok(Step::Finish)
+    }
+
+    /// What was read of the machine before stays right: a later one has the same records, and says
+    /// what it has no more.
+    fn restart(&mut self) {}
+
+    fn finish(self) -> Result<WatchRead, MachineError> {
+        let (Some(mut read), Some(store)) = (self.read, self.store) else {
+            unreachable!("a query ends after its last step");
+        };
+        read.read(&*store).map_err(|error| history_failure(&store, error))?;
+        Ok(read)
     }
 }
