@@ -38,7 +38,7 @@
 //! command, for all of a transaction at once: which branches it takes, and whether all on them can
 //! succeed. After that nothing can fail, so there is never anything to undo.
 //!
-//! Changes are answered to the client as a [`Response`], and to watchers as [`KvEvent`]s, which
+//! Changes are answered to the client as a [`Response`], and shown as [`KvEvent`]s, which
 //! share their content with the records.
 //!
 //! MEMORY

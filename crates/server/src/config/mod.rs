@@ -1,6 +1,7 @@
 //! What an operator asks for, checked before anything is touched. Whatever is wrong is answered
 //! with one line that names the flag and the remedy.
 
+mod duration;
 mod flags;
 mod server;
 mod url;

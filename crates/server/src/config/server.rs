@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use quorate_raft::NodeId;
 use thiserror::Error;
 
+use super::duration::parse_duration_ms;
 use super::flags::{FlagError, Flags};
 use super::url::{Url, UrlError};
 use crate::identity::{ClusterId, cluster_id, member_id};
@@ -25,6 +26,9 @@ const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
 /// A request must fit into one record of the log and one frame between peers.
 const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
 const TXN_OPERATIONS_DEFAULT: u64 = 128;
+const WATCH_PROGRESS_MS_DEFAULT: u64 = 600_000;
+/// Below this notices would be most of what is sent.
+const WATCH_PROGRESS_MS_MIN: u64 = 100;
 const LEARNERS_DEFAULT: u64 = 1;
 /// A configuration has no room for more.
 const LEARNERS_LIMIT: u64 = 64;
@@ -66,6 +70,9 @@ pub struct ServerConfig {
     pub txn_operations_max: usize,
     /// Learners that the cluster may have: `--max-learners`.
     pub learners_max: usize,
+    /// Milliseconds between notices to watchers that nothing has happened:
+    /// `--watch-progress-notify-interval`.
+    pub watch_progress_interval_ms: u64,
     /// Whether a change of the members is refused that would leave too few that are up:
     /// `--strict-reconfig-check`.
     pub strict_reconfiguration: bool,
@@ -189,6 +196,14 @@ pub enum ConfigError {
     /// Clients elsewhere could not be told where the member is.
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     AdvertiseMissing,
+    /// Not a duration.
+    #[error("--{flag}: {value:?} is not a duration: write one such as 10m, 5s or 100ms")]
+    Duration {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// A number that must be positive.
     #[error("--{flag}[{value}] must be positive")]
     NotPositive {
@@ -280,6 +295,7 @@ impl ServerConfig {
                 TXN_OPERATIONS_DEFAULT,
                 u32::MAX.into(),
             )?,
+            watch_progress_interval_ms: watch_progress_interval(flags)?,
             learners_max: size(flags, "max-learners", LEARNERS_DEFAULT, LEARNERS_LIMIT)?,
             strict_reconfiguration: flags.switch("strict-reconfig-check").unwrap_or(true),
             log_retained_bytes: positive(flags, "log-retained-bytes", LOG_RETAINED_BYTES_DEFAULT)?,
@@ -446,6 +462,17 @@ fn positive(flags: &Flags, flag: &'static str, default: u64) -> Result<u64, Conf
     }
 }
 
+/// As in etcd, 0 is the default, and what is too short is the shortest there is.
+fn watch_progress_interval(flags: &Flags) -> Result<u64, ConfigError> {
+    const FLAG: &str = "watch-progress-notify-interval";
+    let Some(given) = flags.text(FLAG) else { return Ok(WATCH_PROGRESS_MS_DEFAULT) };
+    match parse_duration_ms(given) {
+        Some(0) => Ok(WATCH_PROGRESS_MS_DEFAULT),
+        Some(interval_ms) => Ok(interval_ms.max(WATCH_PROGRESS_MS_MIN)),
+        None => Err(ConfigError::Duration { flag: FLAG, value: given.to_owned() }),
+    }
+}
+
 fn at_most(flag: &'static str, value: u64, limit: u64) -> Result<(), ConfigError> {
     if value > limit {
         return Err(ConfigError::TooLarge { flag, value, limit });
@@ -530,6 +557,21 @@ mod tests {
         let error = mode(&["--lease-reads=yes"]).expect_err("no such mode");
         let text = "--lease-reads: \"yes\" is none of off, promise, serve";
         assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn the_progress_interval_has_etcds_default_and_lower_bound() {
+        for (text, ms) in [("0", 600_000), ("50ms", 100), ("1m30s", 90_000)] {
+            let flag = format!("--watch-progress-notify-interval={text}");
+            let config = configure(&[&flag]).expect("it is a duration");
+            assert_eq!(config.watch_progress_interval_ms, ms);
+        }
+        let error = configure(&["--watch-progress-notify-interval=10"]).expect_err("no unit");
+        assert_eq!(
+            error.to_string(),
+            "--watch-progress-notify-interval: \"10\" is not a duration: write one such as 10m, \
+             5s or 100ms"
+        );
     }
 
     #[test]

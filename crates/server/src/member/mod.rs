@@ -29,7 +29,9 @@ pub use recovery::{KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
-use crate::api::etcd::{ApiLimits, ClusterInfo, EMULATED_VERSION, Health, publish_member};
+use crate::api::etcd::{
+    ApiLimits, ClusterInfo, EMULATED_VERSION, Health, WatchLimits, publish_member,
+};
 use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
 use crate::description::Description;
 use crate::identity::ClusterId;
@@ -324,6 +326,11 @@ fn cluster_info(config: &ServerConfig, data: &DataDirectory) -> ClusterInfo {
             request_bytes_max: config.request_bytes_max,
             kv: KvLimits { txn_operations_max: config.txn_operations_max },
             request_timeout_ms: ApiLimits::request_timeout_ms_for(config.election_timeout_ms),
+            leaderless_ms_max: ApiLimits::leaderless_ms_max_for(config.election_timeout_ms),
+            watch: WatchLimits {
+                progress_interval_ms: config.watch_progress_interval_ms,
+                ..WatchLimits::default()
+            },
             learners_max: config.learners_max,
             strict_reconfiguration: config.strict_reconfiguration,
             ..ApiLimits::default()

@@ -28,6 +28,8 @@ mod range_stream;
 mod recovery;
 /// What a member keeps on its disk, and what it gets from others when it lacks that.
 mod store;
+/// Watches, whatever becomes of the members.
+mod watch;
 
 /// A number from the environment, for the length of long tests.
 fn number(variable: &str, default: usize) -> usize {

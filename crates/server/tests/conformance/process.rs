@@ -30,10 +30,24 @@ impl Process {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Lets it do nothing until it is resumed.
+    pub(crate) fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
         let id = libc::pid_t::try_from(self.0.id()).expect("process ids are small");
         // SAFETY: kill has no memory effects; the process has not been waited for, so the number
         // is still its own.
-        unsafe { libc::kill(id, libc::SIGTERM) };
+        unsafe { libc::kill(id, signal) };
     }
 
     /// Its number in the system.

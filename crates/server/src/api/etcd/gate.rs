@@ -36,6 +36,15 @@ impl Gate {
         self.handle.status()
     }
 
+    pub(super) fn handle(&self) -> &Handle<KvMachine> {
+        &self.handle
+    }
+
+    /// Whether the client wants no answer of a member that knows no leader.
+    pub(super) fn needs_leader(metadata: &MetadataMap) -> bool {
+        metadata.get("hasleader").is_some_and(|value| value == "true")
+    }
+
     /// What a client may say of any request beside the request itself.
     pub(super) fn admit(&self, metadata: &MetadataMap) -> Result<(), ApiError> {
         if let Some(version) = metadata.get("client-api-version")
@@ -43,8 +52,7 @@ impl Gate {
         {
             return Err(ApiError::InvalidClientApiVersion);
         }
-        let needs_leader = metadata.get("hasleader").is_some_and(|value| value == "true");
-        if needs_leader && self.status().role.leader.is_none() {
+        if Self::needs_leader(metadata) && self.status().role.leader.is_none() {
             return Err(ApiError::NoLeader);
         }
         Ok(())

@@ -28,6 +28,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 pub use publish::publish_member;
+pub use watch::WatchLimits;
 
 use self::gate::Gate;
 use self::transport_errors::AsEtcdWordsThem;
@@ -38,7 +39,6 @@ use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::runtime::Handle;
 
 /// The version of etcd that is reported unless the operator says otherwise: clients choose by it
@@ -80,6 +80,11 @@ pub struct ApiLimits {
     pub strict_reconfiguration: bool,
     /// Bytes that the store may have by `--quota-backend-bytes`; reported, not yet enforced.
     pub quota_bytes: i64,
+    /// Milliseconds without a leader after which streams end whose clients want one: three election
+    /// timeouts.
+    pub leaderless_ms_max: u64,
+    /// What watchers may take up.
+    pub watch: WatchLimits,
 }
 
 impl Default for ApiLimits {
@@ -94,6 +99,8 @@ impl Default for ApiLimits {
             learners_max: 1,
             strict_reconfiguration: true,
             quota_bytes: 2 << 30,
+            leaderless_ms_max: Self::leaderless_ms_max_for(ELECTION_TIMEOUT_MS),
+            watch: WatchLimits::default(),
         }
     }
 }
@@ -102,6 +109,11 @@ impl ApiLimits {
     /// How long etcd lets a request take: long enough to outlive a failed leader.
     pub fn request_timeout_ms_for(election_timeout_ms: u64) -> u64 {
         election_timeout_ms.saturating_mul(2).saturating_add(5000)
+    }
+
+    /// How long etcd lets a stream be without a leader that wants one.
+    pub fn leaderless_ms_max_for(election_timeout_ms: u64) -> u64 {
+        election_timeout_ms.saturating_mul(3)
     }
 }
 
@@ -140,13 +152,14 @@ pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>, health: &Health
     let maintenance =
         MaintenanceServer::new(maintenance::MaintenanceService::new(Arc::clone(&gate)))
             .max_decoding_message_size(message_bytes_max);
+    let watch = watch::WatchServer::start(Arc::clone(&gate), message_bytes_max);
     let cluster = ClusterServer::new(cluster::ClusterService::new(gate))
         .max_decoding_message_size(message_bytes_max);
     Routes::new(health)
         .add_service(AsEtcdWordsThem(kv))
         .add_service(AsEtcdWordsThem(maintenance))
         .add_service(AsEtcdWordsThem(cluster))
-        .add_service(WatchServer::new(watch::WatchService))
+        .add_service(AsEtcdWordsThem(watch))
         .add_service(LeaseServer::new(lease::LeaseService))
 }
 
