@@ -10,7 +10,7 @@
 //! given out, and threads that send and receive snapshots.
 //!
 //! ```text
-//!   Effect::Apply            apply(index, request, command), for each entry with a command;
+//!   Effect::Apply            apply(entry, request, command), for each entry with a command;
 //!                            configured(configuration), for each with a configuration
 //!   Effect::Flush(at)        take_flush(at) -> job -> (store thread) run -> flushed() -> Flushed
 //!                            no job: -> Flushed at once
@@ -35,7 +35,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use quorate_raft::{Configuration, LogIndex, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, EntryId, RequestId, SnapshotMeta};
 
 /// A deterministic state machine: the same commands in the same order give the same state, the same
 /// responses and the same digest on every member, for ever.
@@ -52,14 +52,17 @@ pub trait StateMachine: Sized {
     /// removes it.
     type Staged: Send + 'static;
 
-    /// Applies the command of the entry at `index`. A leader's empty entry is not passed on.
-    /// Malformed commands are answered, not asserted.
+    /// Applies the command of this entry. A leader's empty entry is not passed on. Malformed commands
+    /// are answered, not asserted.
+    ///
+    /// The entry's term is that of the leader that appended it, which need not be the one that its
+    /// command was made for: whoever must know leaves the term in the command, and compares.
     ///
     /// # Errors
     /// Nothing was changed, and the member must stop.
     fn apply(
         &mut self,
-        index: LogIndex,
+        entry: EntryId,
         request: RequestId,
         command: &[u8],
     ) -> Result<Self::Response, Self::Error>;

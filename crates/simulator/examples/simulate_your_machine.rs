@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 
 use lexopt::{Arg, ValueExt};
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{EntryId, RequestId};
 use quorate_replica::StateMachine;
 use quorate_simulator::{
     Commands, InMemory, Length, Report, Rng, TAIL_LINES, TraceMode, Workload, run_seed_of,
@@ -57,7 +57,7 @@ impl<const BUGGY: bool> StateMachine for Bank<BUGGY> {
     type Error = Infallible;
     type Staged = Infallible;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<Transfer, Infallible> {
+    fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<Transfer, Infallible> {
         let &[from, to, amount] = command else { return Ok(Transfer::Malformed) };
         let (from, to, amount) = (usize::from(from), usize::from(to), u64::from(amount));
         let (Some(&payer), Some(&payee)) = (self.balances.get(from), self.balances.get(to)) else {

@@ -93,7 +93,7 @@ impl<W: Workload> Simulation<W> {
         match &entry.payload {
             Payload::Empty => {}
             Payload::Command { request, data } => {
-                let response = life.machine.apply(index, *request, data);
+                let response = life.machine.apply(entry.id, *request, data);
                 let response = response.map_err(|error| stopped(place, "apply a command", &error));
                 let response = response?;
                 answered = life.proposals.remove(request).map(|operation| (operation, response));

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use quorate_raft::{Configuration, LogIndex, RequestId};
+use quorate_raft::{Configuration, EntryId, RequestId};
 use quorate_replica::StateMachine;
 
 use crate::rng::Rng;
@@ -66,7 +66,7 @@ fn answer<M: StateMachine<Error = Infallible>>(
 ) -> Answer<M::Response> {
     match asked {
         Asked::Command(command) => {
-            let Ok(response) = machine.apply(LogIndex::default(), RequestId::default(), command);
+            let Ok(response) = machine.apply(EntryId::default(), RequestId::default(), command);
             Answer::Applied(response)
         }
         Asked::Digest => Answer::Digest(machine.digest()),
@@ -139,11 +139,11 @@ impl<M: StateMachine> StateMachine for Answering<M> {
 
     fn apply(
         &mut self,
-        index: LogIndex,
+        entry: EntryId,
         request: RequestId,
         command: &[u8],
     ) -> Result<Self::Response, M::Error> {
-        self.machine.apply(index, request, command).map(Answer::Applied)
+        self.machine.apply(entry, request, command).map(Answer::Applied)
     }
 
     fn configured(&mut self, configuration: &Configuration) {

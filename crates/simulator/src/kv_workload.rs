@@ -276,7 +276,7 @@ mod tests {
     use std::path::Path;
 
     use quorate_disk::MemoryDisk;
-    use quorate_raft::{LogIndex, NodeId, RequestId, SnapshotMeta, Term};
+    use quorate_raft::{EntryId, LogIndex, NodeId, RequestId, SnapshotMeta, Term};
     use quorate_replica::StateMachine;
 
     use super::*;
@@ -304,7 +304,7 @@ mod tests {
             let operation = workload.draw(&mut rng);
             let (found, expected) = match workload.request(&operation) {
                 Request::Command(bytes) => (
-                    machine.apply(LogIndex(index), RequestId::default(), &bytes).unwrap(),
+                    machine.apply(EntryId::new(1, index), RequestId::default(), &bytes).unwrap(),
                     KvWorkload::model_write(&mut model, &operation),
                 ),
                 _ => (

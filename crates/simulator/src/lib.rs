@@ -23,7 +23,7 @@
 //! ```
 //! use std::convert::Infallible;
 //!
-//! use quorate_raft::{LogIndex, RequestId};
+//! use quorate_raft::{EntryId, RequestId};
 //! use quorate_replica::StateMachine;
 //! use quorate_simulator::{Commands, InMemory, Length, Rng, TraceMode, run_seed_of};
 //!
@@ -35,7 +35,7 @@
 //!     type Error = Infallible;
 //!     type Staged = Infallible;
 //!
-//!     fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<u8, Infallible> {
+//!     fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<u8, Infallible> {
 //!         self.0 = command.iter().copied().fold(self.0, u8::max);
 //!         Ok(self.0)
 //!     }

@@ -330,7 +330,7 @@ impl Host {
         }
         if let Payload::Command { request, data } = &entry.payload {
             let member = self.member(id);
-            let Ok(response) = member.map.apply(entry.id.index, *request, data);
+            let Ok(response) = member.map.apply(entry.id, *request, data);
             if member.ended.remove(request) {
                 self.answer(id, *request, response);
             } else {

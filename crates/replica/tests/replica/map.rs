@@ -83,7 +83,7 @@ impl StateMachine for Map {
     type Error = Infallible;
     type Staged = StagedMap;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<Response, Infallible> {
+    fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<Response, Infallible> {
         let text = String::from_utf8_lossy(command);
         let words: Vec<&str> = text.split(' ').collect();
         Ok(match words.as_slice() {

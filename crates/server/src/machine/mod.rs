@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_disk::Disk;
 use quorate_kv::{HistoryError, Kv, KvConfig, KvError, Revision};
-use quorate_raft::{Configuration, LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, EntryId, LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
 use quorate_replica::{Background, BoxedJob, Job, SnapshotSource, StateMachine};
 use quorate_store::{
     Identity, LogExtent, Opened, Store, StoreConfig, StoreDone, StoreError, StoreJob, StoredKv,
@@ -235,7 +235,7 @@ impl StateMachine for KvMachine {
 
     fn apply(
         &mut self,
-        _index: LogIndex,
+        _entry: EntryId,
         _request: RequestId,
         command: &[u8],
     ) -> Result<Self::Response, MachineError> {

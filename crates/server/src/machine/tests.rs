@@ -74,7 +74,7 @@ fn try_apply(
     machine: &mut KvMachine,
     bytes: &[u8],
 ) -> Result<Result<Applied, KvError>, MachineError> {
-    machine.apply(LogIndex(1), RequestId::default(), bytes)
+    machine.apply(EntryId::new(1, 1), RequestId::default(), bytes)
 }
 
 /// Has everything so far made durable, as of this index.

@@ -108,7 +108,7 @@ impl<M: HostedMachine> Applier<'_, M> {
             Payload::Command { request, data } => {
                 let response = self
                     .machine
-                    .apply(index, *request, data)
+                    .apply(entry.id, *request, data)
                     .map_err(|error| StopReason::Apply { index, error: error.into() })?;
                 if let Some(Waiter::Command(respond)) = waiter {
                     // A caller that has gone away needs no answer.

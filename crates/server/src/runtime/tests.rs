@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_raft::{
-    Config, Configuration, DropReason, ElectionTimeout, Envelope, LogIndex, NodeId, Persist,
-    Recovered, RequestId, Role, SnapshotMeta,
+    Config, Configuration, DropReason, ElectionTimeout, EntryId, Envelope, LogIndex, NodeId,
+    Persist, Recovered, RequestId, Role, SnapshotMeta,
 };
 use quorate_replica::{ReplicaConfig, StateMachine};
 use quorate_wal::Prepared;
@@ -35,7 +35,7 @@ impl StateMachine for Journal {
 
     fn apply(
         &mut self,
-        _index: LogIndex,
+        _entry: EntryId,
         _request: RequestId,
         command: &[u8],
     ) -> Result<usize, CommandError> {

@@ -281,7 +281,7 @@ impl StateMachine for KvMachine {
 
     fn apply(
         &mut self,
-        _: LogIndex,
+        _: EntryId,
         _: RequestId,
         command: &[u8],
     ) -> Result<KvAnswer, KvMachineError> {

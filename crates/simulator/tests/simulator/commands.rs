@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::process::{Command, Output};
 
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{EntryId, RequestId};
 use quorate_replica::StateMachine;
 use quorate_simulator::{Checker, Commands, InMemory, Length, Rng, TraceMode, run_seed_of};
 
@@ -53,7 +53,7 @@ impl<const BUG: u8> StateMachine for Sum<BUG> {
     type Error = Infallible;
     type Staged = Infallible;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<u64, Infallible> {
+    fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<u64, Infallible> {
         let amount = command.iter().map(|&byte| u64::from(byte)).sum::<u64>();
         self.total += if self.has(Bug::IsApart) { amount + self.born } else { amount };
         if !self.has(Bug::IsTooMuch) {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{EntryId, RequestId};
 use quorate_replica::StateMachine;
 use quorate_simulator::{
     Checker, Home, Length, Opened, Options, Request, Rng, Simulation, TraceMode, Workload,
@@ -35,7 +35,7 @@ impl StateMachine for Sum {
     type Error = Infallible;
     type Staged = Infallible;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<u64, Infallible> {
+    fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<u64, Infallible> {
         let amount = command.first().map_or(0, |&byte| u64::from(byte));
         assert!(self.bug != Bug::Panics(amount), "too much");
         if self.bug != Bug::Forgets(amount) {

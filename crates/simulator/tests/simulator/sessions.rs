@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{EntryId, LogIndex, RequestId};
 use quorate_replica::{
     SessionCommand, SessionError, SessionId, SessionLimits, Sessions, StateMachine,
 };
@@ -60,7 +60,7 @@ impl StateMachine for Sum {
 
     fn apply(
         &mut self,
-        index: LogIndex,
+        entry: EntryId,
         _: RequestId,
         command: &[u8],
     ) -> Result<Answer, Infallible> {
@@ -70,8 +70,11 @@ impl StateMachine for Sum {
             *total += amount(command);
             Ok::<Arc<[u8]>, Infallible>(total.to_be_bytes().into())
         };
-        let answer =
-            if self.uses_sessions { self.sessions.apply(index, command, run)? } else { Ok(run()?) };
+        let answer = if self.uses_sessions {
+            self.sessions.apply(entry.index, command, run)?
+        } else {
+            Ok(run()?)
+        };
         Ok(answer.map(|bytes| u64::from_be_bytes((*bytes).try_into().expect("a number"))))
     }
 

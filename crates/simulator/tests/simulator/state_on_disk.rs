@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_disk::{Disk, DiskError, OpenOptions};
-use quorate_raft::{Configuration, EntryId, LogIndex, Member, NodeId, RequestId, SnapshotMeta};
+use quorate_raft::{Configuration, EntryId, Member, NodeId, RequestId, SnapshotMeta};
 use quorate_replica::{BoxedJob, Job, SnapshotReader, SnapshotSink, SnapshotSource, StateMachine};
 use quorate_simulator::{
     Checker, Counter, Counters, Home, Length, Opened, Options, Report, Request, Rng, Simulation,
@@ -171,7 +171,7 @@ impl StateMachine for Ledger {
     type Error = LedgerError;
     type Staged = State;
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<u64, LedgerError> {
+    fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<u64, LedgerError> {
         self.total += command.first().map_or(0, |&byte| u64::from(byte));
         Ok(self.total)
     }

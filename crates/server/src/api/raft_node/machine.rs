@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{EntryId, RequestId};
 use quorate_replica::StateMachine;
 
 use crate::runtime::CommandError;
@@ -97,13 +97,13 @@ impl StateMachine for RaftNodeMachine {
 
     fn apply(
         &mut self,
-        index: LogIndex,
+        entry: EntryId,
         _request: RequestId,
         command: &[u8],
     ) -> Result<MapOutcome, CommandError> {
         let MapCommand { operation, key, value } = MapCommand::decode(command)?;
         let checksum = crc32c::crc32c_append(self.digest as u32, command);
-        self.digest = (index.0 << 32) | u64::from(checksum);
+        self.digest = (entry.index.0 << 32) | u64::from(checksum);
         Ok(match operation {
             Operation::Put => {
                 self.values.insert(key, value);
@@ -148,7 +148,7 @@ mod tests {
     fn commands_that_are_not_known_are_refused() {
         let mut machine = RaftNodeMachine::default();
         let mut try_apply =
-            |command: &[u8]| machine.apply(LogIndex(1), RequestId::default(), command);
+            |command: &[u8]| machine.apply(EntryId::new(1, 1), RequestId::default(), command);
         let newer = CommandError::Newer { found: 3, known: 2 };
         assert_eq!(try_apply(&[3, 0, 0, 0, 0]), Err(newer));
         for malformed in [&[][..], &[0, 0, 0, 0, 0], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0xff]] {
@@ -163,7 +163,7 @@ mod tests {
         let mut index = 0;
         let mut apply = |machine: &mut RaftNodeMachine, command: &MapCommand| {
             index += 1;
-            machine.apply(LogIndex(index), RequestId::default(), &command.encode()).unwrap()
+            machine.apply(EntryId::new(1, index), RequestId::default(), &command.encode()).unwrap()
         };
         let empty = machine.digest();
         assert_eq!(apply(&mut machine, &command(Operation::Put, "k", 1)), MapOutcome::Done);

@@ -99,7 +99,7 @@ impl StateMachine for Notes {
     type Error = CommandError;
     type Staged = (SnapshotMeta, Vec<Vec<u8>>);
 
-    fn apply(&mut self, _: LogIndex, _: RequestId, command: &[u8]) -> Result<usize, CommandError> {
+    fn apply(&mut self, _: EntryId, _: RequestId, command: &[u8]) -> Result<usize, CommandError> {
         self.commands.push(command.to_vec());
         Ok(self.commands.len())
     }
