@@ -113,7 +113,7 @@ fn load(mut checkpoint: &[u8]) {
         checkpoint = rest;
     }
     println!("rows: {} ms", started.elapsed().as_millis());
-    let kv = loader.finish();
+    let kv = loader.finish().expect("no key has a lease");
     println!("load of {} keys: {} ms", kv.key_count(), started.elapsed().as_millis());
     let (after_mib, most_mib) = (memory_mib("VmRSS"), memory_mib("VmHWM"));
     println!("memory: {} MiB, {} MiB at most", after_mib - before_mib, most_mib - before_mib);

@@ -11,36 +11,48 @@ use crate::request::{
 use crate::response::{
     Applied, DeleteRangeResponse, KeyValue, KvEvent, PutResponse, RangeResponse, Response,
 };
-use crate::revision::{RecordId, Revision};
+use crate::revision::{LeaseId, RecordId, Revision};
 
 /// What came of a command that was not refused.
-type Done = (Response, Vec<KvEvent>);
+pub(crate) type Done = (Response, Vec<KvEvent>);
 
 impl Kv {
-    /// Applies a command, whether or not it was validated before it was proposed: what `validate`
-    /// refuses is refused here as well, but for the number of operations, which is configuration
-    /// and may differ between members.
+    /// Applies the command of an entry whose term nobody knows: as
+    /// [`apply_in_term`](Self::apply_in_term), but that no lease expires by it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&mut self, command: &Command) -> Result<Applied, HistoryError> {
+        self.apply_in_term(0, command)
+    }
+
+    /// Applies the command of an entry of this term, whether or not it was validated before it was
+    /// proposed: what `validate` refuses is refused here as well, but for the number of operations,
+    /// which is configuration and may differ between members.
     ///
     /// Also does a little of a compaction that is under way, and of the sweep of values.
     ///
     /// # Errors
     /// A record that the command needs could not be read. The member must stop: the command may be
     /// half done, so from now on every command meets this error again.
-    pub fn apply(&mut self, command: &Command) -> Result<Applied, HistoryError> {
+    pub fn apply_in_term(&mut self, term: u64, command: &Command) -> Result<Applied, HistoryError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let applied = self.apply_and_tidy(command);
+        let applied = self.apply_and_tidy(term, command);
         self.failed = applied.as_ref().err().copied();
         applied
     }
 
-    fn apply_and_tidy(&mut self, command: &Command) -> Result<Applied, HistoryError> {
+    fn apply_and_tidy(&mut self, term: u64, command: &Command) -> Result<Applied, HistoryError> {
         let done = match command {
             Command::Put(request) => self.apply_put(request),
             Command::DeleteRange(request) => self.apply_delete_range(request),
             Command::Txn(request) => self.apply_transaction(request),
             Command::Compact(request) => self.apply_compaction(request),
+            Command::LeaseGrant(request) => self.apply_lease_grant(request),
+            Command::LeaseRevoke(lease) => self.apply_lease_revoke(*lease),
+            Command::LeaseExpire(request) => self.apply_lease_expire(term, request),
         };
         let (result, events) = match done {
             Ok((response, events)) => (Ok(response), events),
@@ -90,7 +102,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(kv: &'a mut Kv) -> Self {
+    pub(crate) fn new(kv: &'a mut Kv) -> Self {
         Writer { kv, changes: Vec::new() }
     }
 
@@ -115,16 +127,19 @@ impl<'a> Writer<'a> {
         let previous = if reads { self.kv.latest_record(&request.key)? } else { None };
         let kept = previous.as_ref().filter(|_| request.ignore_value);
         let value = kept.map_or(&request.value, |previous| &previous.value).clone();
+        let mut lease_before = LeaseId(0);
         let record = self.kv.index.put(id, &request.key, |live| {
+            lease_before = live.map_or(LeaseId(0), |live| live.lease);
             Arc::new(KeyValue {
                 key: request.key.clone(),
                 create_revision: live.map_or(id.main, |live| live.create_revision),
                 mod_revision: id.main,
                 version: live.map_or(0, |live| live.version) + 1,
                 value,
-                lease: live.filter(|_| request.ignore_lease).map_or(request.lease, |it| it.lease),
+                lease: if request.ignore_lease { lease_before } else { request.lease },
             })
         });
+        self.kv.leases.move_key(&request.key, lease_before, record.lease);
         self.record(id, KvEvent::Put(record));
         let asked_for = previous.filter(|_| request.previous);
         Ok(PutResponse { revision: id.main, previous: asked_for.as_deref().cloned() })
@@ -145,16 +160,20 @@ impl<'a> Writer<'a> {
         let live = found.filter(|(_, history)| history.is_live());
         let keys: Vec<Arc<[u8]>> = live.map(|(key, _)| Arc::from(key)).collect();
         let deleted = i64::try_from(keys.len()).expect("keys in memory are fewer than 2^63");
-        for key in keys {
-            let id = self.next_id();
-            self.kv.index.delete(id, &key);
-            self.record(id, KvEvent::Delete { key, mod_revision: id.main });
-        }
+        keys.into_iter().for_each(|key| self.delete(key));
         Ok(DeleteRangeResponse { revision: self.now(), deleted, previous })
     }
 
+    /// Deletes a key, which must be there.
+    pub(crate) fn delete(&mut self, key: Arc<[u8]>) {
+        let id = self.next_id();
+        let lease = self.kv.index.delete(id, &key);
+        self.kv.leases.move_key(&key, lease, LeaseId(0));
+        self.record(id, KvEvent::Delete { key, mod_revision: id.main });
+    }
+
     /// Makes the changes the store's new revision, if there are any.
-    fn commit(self) -> Vec<KvEvent> {
+    pub(crate) fn commit(self) -> Vec<KvEvent> {
         self.kv.revision = self.now();
         self.changes
     }

@@ -16,6 +16,9 @@
 //! delete    key bytes | range_end bytes | flags: previous
 //! txn       compares list | success list | failure list
 //! compact   revision | flags: physical
+//! grant     lease | seconds
+//! revoke    lease
+//! expire    term varint | leases list
 //! operation tag u8 | body
 //! compare   key bytes | range_end bytes | result u8 | target tag u8 | number, or bytes for a value
 //! ```
@@ -37,6 +40,9 @@ mod tag {
     pub(super) const TXN: u8 = 3;
     pub(super) const COMPACT: u8 = 4;
     pub(super) const RANGE: u8 = 5;
+    pub(super) const LEASE_GRANT: u8 = 6;
+    pub(super) const LEASE_REVOKE: u8 = 7;
+    pub(super) const LEASE_EXPIRE: u8 = 8;
 
     pub(super) const TARGET_VERSION: u8 = 1;
     pub(super) const TARGET_CREATE: u8 = 2;

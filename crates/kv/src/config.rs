@@ -56,6 +56,10 @@ impl Default for KvLimits {
     }
 }
 
+/// For how long a lease may be granted, in seconds: etcd's limit, 285 years. Part of the command's
+/// meaning, like the next.
+pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
+
 /// How deep transactions may stand within one another, the outermost being 1. Everything that
 /// recurses over a transaction checks it first, so that no command can exhaust the stack. etcd's
 /// default limit of 128 operations cannot be nested deeper, since each level uses up at least one.

@@ -6,7 +6,7 @@
 //! those. What was merely tidied away behind a compaction plays no part.
 
 use crate::response::KvEvent;
-use crate::revision::Revision;
+use crate::revision::{LeaseId, Revision};
 
 /// Odd, with its bits well spread (the golden ratio in 64 bits), as multiplicative hashing wants.
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -15,6 +15,8 @@ const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 const PUT: u64 = 1;
 const DELETE: u64 = 2;
 const COMPACT: u64 = 3;
+const LEASE_GRANT: u64 = 4;
+const LEASE_END: u64 = 5;
 
 /// The chain's newest link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +57,19 @@ impl Digest {
     pub(crate) fn compaction(&mut self, revision: Revision) {
         self.fold(COMPACT);
         self.fold_signed(revision.0);
+    }
+
+    /// Folds a new lease in.
+    pub(crate) fn lease_grant(&mut self, lease: LeaseId, ttl_seconds: i64) {
+        self.fold(LEASE_GRANT);
+        self.fold_signed(lease.0);
+        self.fold_signed(ttl_seconds);
+    }
+
+    /// Folds the end of a lease in; what that deletes counts for itself.
+    pub(crate) fn lease_end(&mut self, lease: LeaseId) {
+        self.fold(LEASE_END);
+        self.fold_signed(lease.0);
     }
 
     fn fold_bytes(&mut self, bytes: &[u8]) {
@@ -131,6 +146,24 @@ mod tests {
         ];
         let digests: BTreeSet<u64> = histories.iter().map(|events| digest(events)).collect();
         assert_eq!(digests.len(), histories.len());
+    }
+
+    #[test]
+    fn leases_count_with_their_ids_and_how_long_they_last() {
+        let after = |change: &dyn Fn(&mut Digest)| {
+            let mut digest = Digest::default();
+            change(&mut digest);
+            digest.value()
+        };
+        let digests = BTreeSet::from([
+            after(&|_| {}),
+            after(&|digest| digest.lease_grant(LeaseId(1), 5)),
+            after(&|digest| digest.lease_grant(LeaseId(2), 5)),
+            after(&|digest| digest.lease_grant(LeaseId(1), 6)),
+            after(&|digest| digest.lease_end(LeaseId(1))),
+            after(&|digest| digest.lease_end(LeaseId(2))),
+        ]);
+        assert_eq!(digests.len(), 6);
     }
 
     #[test]

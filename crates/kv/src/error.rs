@@ -38,6 +38,12 @@ pub enum KvError {
     /// No such lease.
     #[error("the lease does not exist")]
     LeaseNotFound,
+    /// A grant of a lease that is there.
+    #[error("the lease already exists")]
+    LeaseExists,
+    /// A grant for longer than [`LEASE_TTL_SECONDS_MAX`](crate::LEASE_TTL_SECONDS_MAX).
+    #[error("the lease is to last too long")]
+    LeaseTtlTooLarge,
 }
 
 /// Why a read has no answer.

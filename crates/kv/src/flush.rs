@@ -57,7 +57,8 @@ impl Kv {
         assert!(self.failed.is_none(), "nothing is flushed after a command that failed");
         self.handover.taken += 1;
         let forgotten = std::mem::take(&mut self.handover.forgotten);
-        Flush { records: self.ring.take(), forgotten, state: self.state() }
+        let leases = self.leases.take_changes();
+        Flush { records: self.ring.take(), forgotten, leases, state: self.state() }
     }
 
     /// The flush that was taken last is durable, and what it held can be read from the history.

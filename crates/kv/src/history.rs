@@ -11,7 +11,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::response::KvEvent;
-use crate::revision::{RecordId, Revision};
+use crate::revision::{LeaseId, RecordId, Revision};
 
 /// Records that were handed over, to be read back. Implemented by `quorate-store` on disk, and by
 /// tests in memory.
@@ -74,6 +74,9 @@ pub struct Flush {
     /// `records`. Some may have been removed already, by a flush before the last start: to remove a
     /// record that is not there does nothing.
     pub forgotten: Vec<RecordId>,
+    /// The leases that were granted, each with how long it lasts in seconds, and those that have
+    /// ended, with nothing; in order. One that has ended need not have been flushed before.
+    pub leases: Vec<(LeaseId, Option<i64>)>,
     /// The small state that goes with them, in place of what was there.
     pub state: KvState,
 }

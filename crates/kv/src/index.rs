@@ -293,13 +293,15 @@ impl Index {
         record
     }
 
-    /// Notes that `key`, which must be there, was deleted at `id`.
-    pub(crate) fn delete(&mut self, id: RecordId, key: &[u8]) {
+    /// Notes that `key`, which must be there, was deleted at `id`. Answers its lease.
+    pub(crate) fn delete(&mut self, id: RecordId, key: &[u8]) -> LeaseId {
         let history = self.keys.get_mut(key).expect("only keys that are there are deleted");
         assert!(history.is_live(), "only keys that are there are deleted");
+        let lease = history.numbers.lease;
         self.live -= 1;
         history.push(Entry { id, tombstone: true }, Numbers::default());
         self.cached_bytes -= history.cached.take().as_deref().map_or(0, cached_bytes);
+        lease
     }
 
     /// Notes a record of a history that is read again: the one before it may be missing. Its value

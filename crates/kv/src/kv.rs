@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::flush::Handover;
 use crate::history::{History, HistoryError, HistoryFailure, KvState};
 use crate::index::{Index, KeyHistory};
+use crate::lease::Leases;
 use crate::pins::Pins;
 use crate::response::{KeyValue, KvEvent};
 use crate::revision::{RecordId, Revision};
@@ -22,12 +23,15 @@ use crate::ring::Ring;
 /// - Each entry of the index names one record, which is in the ring or was handed over and
 ///   acknowledged, and each record that is still of use is named. (An exception that nothing
 ///   reads: see the [loader](crate::Loader).)
+/// - Of each key that is there and has a lease, that lease exists and holds the key; no lease holds
+///   another key.
 /// - No record is newer than `revision`, except while a command is being applied.
 #[derive(Debug)]
 pub struct Kv {
     pub(crate) config: KvConfig,
     pub(crate) revision: Revision,
     pub(crate) index: Index,
+    pub(crate) leases: Leases,
     pub(crate) ring: Ring,
     pub(crate) history: Arc<dyn History>,
     pub(crate) handover: Handover,
@@ -54,7 +58,8 @@ impl Kv {
             digest: 0,
             checkpoint_min: Revision(0),
         };
-        Kv::with(config, history, Index::default(), Handover::default(), &state)
+        let (index, leases) = (Index::default(), Leases::default());
+        Kv::with(config, history, index, leases, Handover::default(), &state)
     }
 
     /// A store with all its records in `history`.
@@ -62,6 +67,7 @@ impl Kv {
         config: KvConfig,
         history: Arc<dyn History>,
         index: Index,
+        leases: Leases,
         handover: Handover,
         state: &KvState,
     ) -> Kv {
@@ -70,6 +76,7 @@ impl Kv {
             config,
             revision: state.revision,
             index,
+            leases,
             ring: Ring::new(RecordId::first_of(state.revision.next())),
             history,
             handover,

@@ -65,6 +65,15 @@
 //! later commands or when the host has time ([`Kv::compact_step`]), and leave the history with the
 //! next flush. How far that has come shows in no answer and not in the digest.
 //!
+//! LEASES
+//!
+//! A key can be attached to a lease, and is deleted when that ends. Which leases there are, how long
+//! each lasts from one renewal to the next, and which keys it has are state, changed by commands
+//! alone. When a lease runs out is not: time is no part of the state. Whoever leads counts it, and
+//! says so in a command ([`Command::LeaseExpire`]), which is carried out only in that leader's term.
+//! The keys of a lease vanish at one revision. What is kept is each lease with its seconds
+//! ([`Flush::leases`]); the keys are found again by the leases that their records name.
+//!
 //! WATCHING
 //!
 //! Whoever wants to know what changes is told by a [`WatchHub`], which stands beside the store and
@@ -83,8 +92,8 @@
 //! - The names of all keys are in memory. So are the ids of all records that have not been compacted:
 //!   who never compacts runs out of it in the end.
 //! - A comparison of values in a transaction reads cold values one by one.
-//! - Leases are not granted yet, so a put with one is refused with [`KvError::LeaseNotFound`].
-//!   Users and quotas are not here yet either.
+//! - Users and quotas are not here yet.
+//! - A lease with many keys ends in one go, as in etcd.
 //! - The digest is a chain over the changes that were made. It tells members apart that have done
 //!   different things, not one whose memory has rotted since.
 //! - A range or a delete over many keys is done in one go, as in etcd; only compaction is in slices.
@@ -107,6 +116,7 @@ mod flush;
 mod history;
 mod index;
 mod kv;
+mod lease;
 mod loader;
 mod memory;
 mod pins;
@@ -122,7 +132,7 @@ mod watch;
 
 pub use checkpoint::CheckpointCursor;
 pub use command::{COMMAND_VERSION, DecodeError};
-pub use config::{KvConfig, KvLimits, TXN_DEPTH_MAX};
+pub use config::{KvConfig, KvLimits, LEASE_TTL_SECONDS_MAX, TXN_DEPTH_MAX};
 pub use error::{KvError, ReadError};
 pub use history::{Flush, History, HistoryError, HistoryFailure, KvState};
 pub use kv::Kv;
@@ -131,11 +141,12 @@ pub use memory::MemoryHistory;
 pub use range::RangeCursor;
 pub use request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    KeyRange, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TxnRequest,
+    KeyRange, LeaseExpireRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
+    SortOrder, SortTarget, TxnRequest,
 };
 pub use response::{
-    Applied, DeleteRangeResponse, KeyValue, KvEvent, PutResponse, RangeResponse, Response,
-    ResponseOp, TxnResponse,
+    Applied, DeleteRangeResponse, KeyValue, KvEvent, LeaseExpireResponse, LeaseGrantResponse,
+    PutResponse, RangeResponse, Response, ResponseOp, TxnResponse,
 };
 pub use revision::{LeaseId, RecordId, Revision};
 pub use watch::{

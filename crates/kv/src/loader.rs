@@ -6,13 +6,14 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::codec::Malformed;
-use crate::config::KvConfig;
+use crate::config::{KvConfig, LEASE_TTL_SECONDS_MAX};
 use crate::flush::Handover;
 use crate::history::{History, KvState};
 use crate::index::{Entry, Index, KeyHistory};
 use crate::kv::Kv;
+use crate::lease::Leases;
 use crate::response::KvEvent;
-use crate::revision::{RecordId, Revision};
+use crate::revision::{LeaseId, RecordId, Revision};
 use crate::rows::{ROWS_VERSION, Row, RowReader};
 
 /// Why what was kept makes no store.
@@ -58,6 +59,18 @@ pub enum LoadError {
         /// Why it cannot be there.
         what: &'static str,
     },
+    /// A lease that no store can have, or that is given twice.
+    #[error("the lease {} cannot be there", .lease.0)]
+    InvalidLease {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// A key is attached to a lease that is not there.
+    #[error("a key is attached to the lease {}, which is not there", .lease.0)]
+    UnknownLease {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// The state contradicts itself.
     #[error("the state at revision {revision} cannot be compacted at {compact_revision}")]
     InvalidState {
@@ -71,7 +84,12 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the checkpoint is at fault, so that a new loader without one may succeed.
     pub fn is_of_checkpoint(&self) -> bool {
-        !matches!(self, LoadError::InvalidRecord { .. } | LoadError::InvalidState { .. })
+        !matches!(
+            self,
+            LoadError::InvalidRecord { .. }
+                | LoadError::InvalidLease { .. }
+                | LoadError::InvalidState { .. }
+        )
     }
 }
 
@@ -93,6 +111,7 @@ pub struct Loader {
     history: Arc<dyn History>,
     checkpoint: Option<Revision>,
     stage: Stage,
+    leases: Leases,
     /// Records that the checkpoint lists to be removed.
     listed: Vec<RecordId>,
     /// The last record that was given.
@@ -136,7 +155,21 @@ impl Loader {
             }
         }
         let (stage, listed) = (Stage::Rows(Vec::new()), Vec::new());
-        Ok(Loader { config, state, history, checkpoint, stage, listed, last: None })
+        let leases = Leases::default();
+        Ok(Loader { config, state, history, checkpoint, stage, leases, listed, last: None })
+    }
+
+    /// Takes a lease, with how long it lasts in seconds: each that there is at the state, at any time
+    /// and in any order. Which keys it has, the keys themselves say.
+    ///
+    /// # Errors
+    /// No store has such a lease, or it was given already.
+    pub fn lease(&mut self, lease: LeaseId, ttl_seconds: i64) -> Result<(), LoadError> {
+        let valid = lease != LeaseId(0) && (1..=LEASE_TTL_SECONDS_MAX).contains(&ttl_seconds);
+        if !valid || !self.leases.load(lease, ttl_seconds) {
+            return Err(LoadError::InvalidLease { lease });
+        }
+        Ok(())
     }
 
     /// Takes a block of the checkpoint's rows: each of them, in the order they were written in,
@@ -193,8 +226,11 @@ impl Loader {
         Ok(())
     }
 
-    /// The store, once all rows and records were given.
-    pub fn finish(mut self) -> Kv {
+    /// The store, once all rows, records and leases were given.
+    ///
+    /// # Errors
+    /// A key is attached to a lease that was not given.
+    pub fn finish(mut self) -> Result<Kv, LoadError> {
         let checkpoint = self.checkpoint;
         let handover = Handover {
             checkpoint,
@@ -203,7 +239,14 @@ impl Loader {
         };
         let trimmed = self.trim();
         let index = std::mem::take(self.stage.index());
-        let mut kv = Kv::with(self.config, self.history, index, handover, &self.state);
+        let mut leases = self.leases;
+        for (key, history) in index.all(None) {
+            let lease = history.live().map_or(LeaseId(0), |numbers| numbers.lease);
+            if lease != LeaseId(0) && !leases.attach(lease, key) {
+                return Err(LoadError::UnknownLease { lease });
+            }
+        }
+        let mut kv = Kv::with(self.config, self.history, index, leases, handover, &self.state);
         for entry in trimmed {
             if entry.tombstone {
                 kv.forget_tombstone(entry.id);
@@ -213,7 +256,7 @@ impl Loader {
             // A value from a row was removed with the walk that the state tells of.
         }
         self.listed.into_iter().for_each(|id| kv.forget_tombstone(id));
-        kv
+        Ok(kv)
     }
 
     /// Drops what the compaction has removed, and answers what that was: see rule 4 of the

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::history::{Flush, History, HistoryError, HistoryFailure, KvState};
 use crate::kv::Kv;
 use crate::response::KvEvent;
-use crate::revision::{RecordId, Revision};
+use crate::revision::{LeaseId, RecordId, Revision};
 use crate::ring::weight_bytes;
 
 /// Records in a map, with the state that the last flush came with.
@@ -18,6 +18,7 @@ pub struct MemoryHistory {
 #[derive(Debug, Default)]
 struct Kept {
     records: BTreeMap<RecordId, KvEvent>,
+    leases: BTreeMap<LeaseId, i64>,
     state: Option<KvState>,
     bytes: usize,
 }
@@ -34,6 +35,12 @@ impl MemoryHistory {
         for id in flush.forgotten {
             let forgotten = kept.records.remove(&id);
             kept.bytes -= forgotten.as_ref().map_or(0, weight_bytes);
+        }
+        for (lease, ttl_seconds) in flush.leases {
+            match ttl_seconds {
+                Some(ttl_seconds) => kept.leases.insert(lease, ttl_seconds),
+                None => kept.leases.remove(&lease),
+            };
         }
         kept.state = Some(flush.state);
     }
@@ -52,6 +59,11 @@ impl MemoryHistory {
     /// All records, in order.
     pub fn records(&self) -> Vec<(RecordId, KvEvent)> {
         self.kept().records.iter().map(|(id, event)| (*id, event.clone())).collect()
+    }
+
+    /// All leases, in order, each with how long it lasts in seconds.
+    pub fn leases(&self) -> Vec<(LeaseId, i64)> {
+        self.kept().leases.iter().map(|(lease, ttl_seconds)| (*lease, *ttl_seconds)).collect()
     }
 
     /// What the records weigh: the bytes of their keys and values, with a fixed amount for each.

@@ -181,6 +181,27 @@ pub struct CompactionRequest {
     pub physical: bool,
 }
 
+/// Makes a lease: keys that are attached to it are deleted when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseGrantRequest {
+    /// Its id, which whoever proposes the command has chosen: the log must say the same to every
+    /// member.
+    pub lease: LeaseId,
+    /// For how long it lasts after it was granted or renewed, in seconds. Whoever serves it may keep
+    /// it longer, never shorter. What is below 1 counts as 1.
+    pub ttl_seconds: i64,
+}
+
+/// Ends leases that nobody has renewed in time, as their leader has seen it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseExpireRequest {
+    /// The term of the leader that saw them expire. Only in an entry of that term is the command
+    /// carried out: later leaders may have renewed the leases.
+    pub term: u64,
+    /// The leases, in the order in which they end. Those that are not there are passed over.
+    pub leases: Vec<LeaseId>,
+}
+
 /// What the log carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -192,4 +213,10 @@ pub enum Command {
     Txn(TxnRequest),
     /// A compaction.
     Compact(CompactionRequest),
+    /// A new lease.
+    LeaseGrant(LeaseGrantRequest),
+    /// The end of a lease that a client asks for.
+    LeaseRevoke(LeaseId),
+    /// The end of leases that were not renewed.
+    LeaseExpire(LeaseExpireRequest),
 }

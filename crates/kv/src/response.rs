@@ -79,6 +79,26 @@ pub enum ResponseOp {
     Txn(TxnResponse),
 }
 
+/// Answers a grant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseGrantResponse {
+    /// The store's revision, which a grant does not change.
+    pub revision: Revision,
+    /// The lease.
+    pub lease: LeaseId,
+    /// How long it lasts, in seconds.
+    pub ttl_seconds: i64,
+}
+
+/// Answers an expiry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseExpireResponse {
+    /// The store's revision after it.
+    pub revision: Revision,
+    /// How many leases it has ended: none where the command came in an entry of another term.
+    pub expired: usize,
+}
+
 /// Answers a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -90,6 +110,12 @@ pub enum Response {
     Txn(TxnResponse),
     /// A compaction, with the store's revision.
     Compact(Revision),
+    /// A grant.
+    LeaseGrant(LeaseGrantResponse),
+    /// A revocation, with the store's revision after it.
+    LeaseRevoke(Revision),
+    /// An expiry.
+    LeaseExpire(LeaseExpireResponse),
 }
 
 /// What came of applying a command.
@@ -97,7 +123,8 @@ pub enum Response {
 pub struct Applied {
     /// The answer. After an error nothing has changed.
     pub result: Result<Response, KvError>,
-    /// What changed, in order, all of it at one revision. Empty if nothing did.
+    /// What changed, in order, all of it at one revision; of an expiry, the keys of each lease at a
+    /// revision of their own. Empty if nothing did.
     pub events: Vec<KvEvent>,
 }
 

@@ -118,8 +118,7 @@ impl Kv {
 
     /// Whether a put can succeed, in the state before its transaction.
     pub(crate) fn plan_put(&self, request: &PutRequest) -> Result<(), KvError> {
-        // Leases cannot be granted yet, so none exists.
-        if request.lease != LeaseId(0) {
+        if request.lease != LeaseId(0) && self.leases.ttl_seconds(request.lease).is_none() {
             return Err(KvError::LeaseNotFound);
         }
         let keeps = request.ignore_value || request.ignore_lease;

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use crate::config::{KvLimits, TXN_DEPTH_MAX};
+use crate::config::{KvLimits, LEASE_TTL_SECONDS_MAX, TXN_DEPTH_MAX};
 use crate::error::KvError;
 use crate::request::{
-    Command, DeleteRangeRequest, KeyRange, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    Command, DeleteRangeRequest, KeyRange, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
+    TxnRequest,
 };
 use crate::revision::LeaseId;
 
@@ -16,13 +17,15 @@ impl Command {
     /// Checks whatever the command holds.
     ///
     /// # Errors
-    /// As the `validate` of each request. A compaction is never wrong in itself.
+    /// As the `validate` of each request. A compaction is never wrong in itself, nor is the end of a
+    /// lease.
     pub fn validate(&self, limits: &KvLimits) -> Result<(), KvError> {
         match self {
             Command::Put(request) => request.validate(),
             Command::DeleteRange(request) => request.validate(),
             Command::Txn(request) => request.validate(limits),
-            Command::Compact(_) => Ok(()),
+            Command::LeaseGrant(request) => request.validate(),
+            Command::Compact(_) | Command::LeaseRevoke(_) | Command::LeaseExpire(_) => Ok(()),
         }
     }
 }
@@ -68,6 +71,22 @@ impl PutRequest {
         }
         if self.ignore_lease && self.lease != LeaseId(0) {
             return Err(KvError::LeaseProvided);
+        }
+        Ok(())
+    }
+}
+
+impl LeaseGrantRequest {
+    /// Checks that the lease has an id, and does not last too long.
+    ///
+    /// # Errors
+    /// `LeaseTtlTooLarge`; `LeaseNotFound` for the id that stands for no lease, as in etcd.
+    pub fn validate(&self) -> Result<(), KvError> {
+        if self.lease == LeaseId(0) {
+            return Err(KvError::LeaseNotFound);
+        }
+        if self.ttl_seconds > LEASE_TTL_SECONDS_MAX {
+            return Err(KvError::LeaseTtlTooLarge);
         }
         Ok(())
     }

@@ -249,11 +249,11 @@ mod tests {
         let mut bytes = vec![0; usize::try_from(length).unwrap()];
         disk.open(path, OpenOptions::ReadOnly).unwrap().read_at(0, &mut bytes).unwrap();
         let expected = concat!(
-            "515254494e444558010000007747cf6f",
+            "515254494e44455802000000daac1d8c",
             "070000000000000009000000000000000500000000000000",
-            "04000000bd37c15f726f7773",
-            "0300000046bb31fb726f77",
-            "fffffffffc11b5e2020000000000000007000000000000000600000000000000",
+            "04000000b110ba7b726f7773",
+            "03000000a2b2292a726f77",
+            "ffffffffb17d9ec6020000000000000007000000000000000600000000000000",
         );
         assert_eq!(hex(&bytes), expected);
         let mut reader = CheckpointReader::open(&disk, path, identity, Revision(5)).unwrap();

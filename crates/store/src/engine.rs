@@ -28,6 +28,7 @@ use backend::{Backend, Failure};
 
 const RECORDS: TableDefinition<'static, &'static Key, &'static [u8]> =
     TableDefinition::new("records");
+const LEASES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("leases");
 const SYSTEM: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("system");
 
 /// An open file of rows.
@@ -56,6 +57,7 @@ pub(crate) enum Commit {
 pub(crate) struct Tables<'t> {
     records: redb::Table<'t, &'static Key, &'static [u8]>,
     system: redb::Table<'t, u64, &'static [u8]>,
+    leases: redb::Table<'t, u64, &'static [u8]>,
     engine: &'t Engine,
 }
 
@@ -152,6 +154,7 @@ impl Engine {
                 let mut tables = Tables {
                     records: transaction.open_table(RECORDS)?,
                     system: transaction.open_table(SYSTEM)?,
+                    leases: transaction.open_table(LEASES)?,
                     engine: self,
                 };
                 change(&mut tables)?
@@ -232,6 +235,16 @@ impl Tables<'_> {
         Ok(())
     }
 
+    /// Writes a lease; answers the bytes of the row that it takes the place of.
+    pub(crate) fn set_lease(&mut self, number: u64, row: &[u8]) -> Result<Option<usize>, Fault> {
+        Ok(self.leases.insert(number, row)?.map(|row| row.value().len()))
+    }
+
+    /// Removes a lease, if it is there; answers the bytes of its row.
+    pub(crate) fn remove_lease(&mut self, number: u64) -> Result<Option<usize>, Fault> {
+        Ok(self.leases.remove(number)?.map(|row| row.value().len()))
+    }
+
     /// Removes a system row, if there is one.
     pub(crate) fn remove_system(&mut self, number: u64) -> Result<(), Fault> {
         self.system.remove(number)?;
@@ -298,6 +311,28 @@ impl View {
         self.engine.guarded(|| {
             let table = self.transaction.open_table(SYSTEM)?;
             Ok(table.get(number)?.map(|row| row.value().to_vec()))
+        })
+    }
+
+    /// Hands the rows of the leases from `from` on to `take`, in order, until it has enough.
+    pub(crate) fn walk_leases(
+        &self,
+        from: u64,
+        mut take: impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.engine.guarded(|| {
+            let table = match self.transaction.open_table(LEASES) {
+                // A file of the format before leases.
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+                opened => opened?,
+            };
+            for entry in table.range(from..)? {
+                let (number, row) = entry?;
+                if take(number.value(), row.value()).map_err(Fault::Store)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 

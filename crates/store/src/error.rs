@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_disk::DiskError;
-use quorate_kv::{LoadError, RecordId};
+use quorate_kv::{LeaseId, LoadError, RecordId};
 
 /// Why a store could not be opened, read or written, or a snapshot not be taken over.
 ///
@@ -192,6 +192,10 @@ pub enum Part {
     Position,
     /// A row of the host's.
     System(u64),
+    /// A lease.
+    Lease(LeaseId),
+    /// The leases: some are missing, or there are too many.
+    Leases,
     /// The records from one on: some are missing, or there are too many.
     RecordsAfter(RecordId),
     /// The header of a checkpoint.
@@ -271,6 +275,8 @@ impl fmt::Display for Part {
             Self::Record(id) => write!(f, "record {id}"),
             Self::Position => f.write_str("the position"),
             Self::System(number) => write!(f, "system row {number}"),
+            Self::Lease(lease) => write!(f, "lease {:x}", lease.0),
+            Self::Leases => f.write_str("the leases"),
             Self::RecordsAfter(id) => write!(f, "the records from {id} on"),
             Self::Header => f.write_str("the header"),
             Self::Block(number) => write!(f, "block {number}"),

@@ -6,8 +6,8 @@
 //!
 //! WHAT IS KEPT
 //!
-//! A *state* is one file of rows: records in the order of their revisions; the host's own rows; and
-//! one row that says which entry of the log all of it reaches ([`Position`]). They are written in
+//! A *state* is one file of rows: records in the order of their revisions; leases; the host's own
+//! rows; and one row that says which entry of the log all of it reaches ([`Position`]). They are written in
 //! batches, each as one unit, so a crash leaves a state as of some entry, and never between two.
 //! Nothing waits for a batch: what it holds is in the log already.
 //!
@@ -52,6 +52,7 @@ mod directory;
 mod engine;
 mod error;
 mod jobs;
+mod lease;
 mod load;
 mod position;
 mod record;

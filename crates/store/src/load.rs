@@ -13,7 +13,7 @@ use crate::directory::{Directory, StateName};
 use crate::error::{Damage, Part, StoreError};
 use crate::position::PositionRow;
 use crate::record::key_from;
-use crate::store::{Store, walk_records};
+use crate::store::{Store, read_leases, walk_records};
 use crate::tally::Tally;
 
 /// A store that has been read into memory.
@@ -68,8 +68,11 @@ pub(crate) fn load(
     }
     let loader = Loader::new(config, row.state, history(store), None)
         .map_err(|source| StoreError::Index { file: store.file().into(), source })?;
-    let loader = load_records(store, loader, RecordId::default(), row.records)?;
-    Ok(Loaded { kv: loader.finish(), checkpoint: None, warnings })
+    let loader = load_records(store, loader, RecordId::default(), &row, row.records)?;
+    let kv = loader
+        .finish()
+        .map_err(|source| StoreError::Index { file: store.file().into(), source })?;
+    Ok(Loaded { kv, checkpoint: None, warnings })
 }
 
 fn load_from(
@@ -97,24 +100,28 @@ fn load_from(
         return Err(StoreError::Corrupt { file: path, part, damage });
     }
     let from = RecordId::first_of(revision.next());
-    let loader = load_records(store, loader, from, expected)?;
-    Ok((loader.finish(), reader.file_bytes()))
+    let loader = load_records(store, loader, from, row, expected)?;
+    Ok((loader.finish().map_err(index_error)?, reader.file_bytes()))
 }
 
-/// Hands the records from `from` on to the loader, and checks that they are as many as expected.
+/// Hands the leases and the records from `from` on to the loader, and checks that they are as many
+/// as expected.
 fn load_records(
     store: &Store,
     mut loader: Loader,
     from: RecordId,
+    row: &PositionRow,
     expected: Tally,
 ) -> Result<Loader, StoreError> {
     let view = store.view()?;
+    let index_error = |source| StoreError::Index { file: store.file().into(), source };
+    read_leases(&view, row.leases, |lease, ttl_seconds| {
+        loader.lease(lease, ttl_seconds).map_err(index_error)
+    })?;
     let mut tally = Tally::default();
     walk_records(&view, &key_from(from), None, |id, record, bytes| {
         tally.add(id, bytes);
-        loader
-            .record(id, &record.event)
-            .map_err(|source| StoreError::Index { file: store.file().into(), source })?;
+        loader.record(id, &record.event).map_err(index_error)?;
         Ok(ControlFlow::Continue(()))
     })?;
     if tally != expected {
@@ -133,7 +140,7 @@ mod tests {
     use std::path::Path;
 
     use quorate_disk::{MemoryDisk, OpenOptions};
-    use quorate_kv::{Command, PutRequest};
+    use quorate_kv::{Command, LeaseGrantRequest, LeaseId, PutRequest};
 
     use super::*;
     use crate::engine::{Commit, Engine};
@@ -151,13 +158,15 @@ mod tests {
         StoredKv::open(disk, Path::new("store"), identity, &log, config, KvConfig::default())
     }
 
-    /// Ten records, a checkpoint, and five more.
+    /// Ten records, a checkpoint, and five more; and a lease.
     fn stored(disk: &MemoryDisk) {
         let mut stored = open(disk).unwrap().stored;
+        let grant = LeaseGrantRequest { lease: LeaseId(7), ttl_seconds: 60 };
+        stored.apply(1, &Command::LeaseGrant(grant)).unwrap();
         for index in 1..=15_u8 {
             let (key, value) = (vec![index], vec![b'v'; 60]);
             let put = PutRequest { key, value, ..PutRequest::default() };
-            stored.apply(&Command::Put(put)).unwrap();
+            stored.apply(1, &Command::Put(put)).unwrap();
             let index = u64::from(index);
             let position = Position { index, ..Position::default() };
             let mut jobs = vec![stored.take_flush(position, vec![(1, vec![1]), (2, vec![2])])];
@@ -190,6 +199,22 @@ mod tests {
         engine.commit(Commit::Quick, |tables| tables.remove_system(1)).unwrap();
         drop(engine);
         assert!(matches!(open(&disk), Err(StoreError::Corrupt { damage: Damage::Count, .. })));
+    }
+
+    #[test]
+    fn a_lease_that_has_gone_missing_is_noticed() {
+        let disk = MemoryDisk::new(1);
+        stored(&disk);
+        let path = Path::new(RECORDS);
+        let file = disk.open(path, OpenOptions::ReadWrite).unwrap();
+        let engine = Engine::open(file, path, 1 << 20, false).unwrap();
+        let lost = engine.commit(Commit::Quick, |tables| tables.remove_lease(7)).unwrap();
+        assert!(lost.is_some());
+        drop(engine);
+        assert!(matches!(
+            open(&disk),
+            Err(StoreError::Corrupt { part: Part::Leases, damage: Damage::Count, .. })
+        ));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! checksum u32, of the row's number u64 and of what follows
-//! format u32 (1) | cluster u64 | member u64 | index u64 | term u64
+//! format u32 (2) | cluster u64 | member u64 | index u64 | term u64
 //! revision i64 | compact revision i64 | compacted before: main i64, sub u32 | digest u64
 //! | checkpoint min i64
 //! tally of all records: count u64, bytes u64, sum u64
+//! tally of all leases, likewise; not in format 1, which has none
 //! system rows: count u32, checksum u32
 //! marks: count u32 | (revision i64 | tally of the records after it) ...
 //! configuration, to the end
@@ -27,7 +28,10 @@ use crate::tally::Tally;
 pub(crate) const POSITION_ROW: u64 = 0;
 
 /// The format of everything in a store: records file, checkpoints, snapshots.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The last format without leases.
+const FORMAT_WITHOUT_LEASES: u32 = 1;
 
 /// Whose store it is. Both numbers are the caller's; the store compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,7 @@ pub(crate) struct PositionRow {
     pub(crate) position: Position,
     pub(crate) state: KvState,
     pub(crate) records: Tally,
+    pub(crate) leases: Tally,
     pub(crate) system: SystemSum,
     /// For each revision that a checkpoint was begun at and is still of use, the records after it.
     pub(crate) marks: BTreeMap<Revision, Tally>,
@@ -91,6 +96,7 @@ impl PositionRow {
         }
         encode_state(&self.state, &mut row);
         self.records.encode(&mut row);
+        self.leases.encode(&mut row);
         row.extend_from_slice(&self.system.count.to_le_bytes());
         row.extend_from_slice(&self.system.checksum.to_le_bytes());
         let marks = u32::try_from(self.marks.len()).expect("there are two marks at most");
@@ -108,15 +114,17 @@ impl PositionRow {
             |damage| StoreError::Corrupt { file: file.into(), part: Part::Position, damage };
         let body = verified(&POSITION_ROW.to_le_bytes(), row).map_err(corrupt)?;
         let mut decoder = Decoder::new(body);
-        check_format(file, decoder.u32().map_err(corrupt)?)?;
-        Self::decode_body(decoder).map_err(corrupt)
+        let format = decoder.u32().map_err(corrupt)?;
+        check_format(file, format)?;
+        Self::decode_body(format, decoder).map_err(corrupt)
     }
 
-    fn decode_body(mut decoder: Decoder<'_>) -> Result<Self, Damage> {
+    fn decode_body(format: u32, mut decoder: Decoder<'_>) -> Result<Self, Damage> {
         let identity = Identity { cluster: decoder.u64()?, member: decoder.u64()? };
         let (index, term) = (decoder.u64()?, decoder.u64()?);
         let state = decode_state(&mut decoder)?;
         let records = Tally::decode(&mut decoder)?;
+        let leases = decode_leases(format, &mut decoder)?;
         let system = SystemSum { count: decoder.u32()?, checksum: decoder.u32()? };
         let mut marks = BTreeMap::new();
         for _ in 0..decoder.u32()? {
@@ -124,8 +132,13 @@ impl PositionRow {
         }
         let configuration = decoder.rest().to_vec();
         let position = Position { index, term, configuration };
-        Ok(Self { identity, position, state, records, system, marks })
+        Ok(Self { identity, position, state, records, leases, system, marks })
     }
+}
+
+/// The tally of leases, where the format has one.
+pub(crate) fn decode_leases(format: u32, decoder: &mut Decoder<'_>) -> Result<Tally, Damage> {
+    if format <= FORMAT_WITHOUT_LEASES { Ok(Tally::default()) } else { Tally::decode(decoder) }
 }
 
 /// Refuses what a newer program wrote.
@@ -175,6 +188,7 @@ mod tests {
                 checkpoint_min: Revision(2),
             },
             records: Tally::of(5, 600, 7),
+            leases: Tally::of(2, 40, 9),
             system: SystemSum { count: 1, checksum: 0x0102_0304 },
             marks: BTreeMap::from([(Revision(5), Tally::of(1, 100, 8))]),
         }
@@ -183,6 +197,28 @@ mod tests {
     #[test]
     fn the_bytes_of_the_position() {
         let expected = concat!(
+            "f7be866c",
+            "02000000",
+            "07000000000000000900000000000000",
+            "22110000000000000300000000000000",
+            "06000000000000000300000000000000",
+            "040000000000000001000000",
+            "dd000000000000000200000000000000",
+            "050000000000000058020000000000000700000000000000",
+            "020000000000000028000000000000000900000000000000",
+            "0100000004030201",
+            "01000000",
+            "0500000000000000010000000000000064000000000000000800000000000000",
+            "636f6e66",
+        );
+        assert_eq!(hex(&row().encode()), expected);
+        assert_eq!(PositionRow::decode(Path::new("f"), &row().encode()).unwrap(), row());
+    }
+
+    /// What a member of format 1 has on its disk.
+    #[test]
+    fn a_position_of_format_1_has_no_leases() {
+        let old = concat!(
             "7fd56e39",
             "01000000",
             "07000000000000000900000000000000",
@@ -196,8 +232,11 @@ mod tests {
             "0500000000000000010000000000000064000000000000000800000000000000",
             "636f6e66",
         );
-        assert_eq!(hex(&row().encode()), expected);
-        assert_eq!(PositionRow::decode(Path::new("f"), &row().encode()).unwrap(), row());
+        let digits = old.as_bytes().chunks(2);
+        let digits = digits.map(|pair| std::str::from_utf8(pair).unwrap());
+        let bytes: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+        let expected = PositionRow { leases: Tally::default(), ..row() };
+        assert_eq!(PositionRow::decode(Path::new("f"), &bytes).unwrap(), expected);
     }
 
     #[test]
@@ -213,11 +252,11 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_by_number() {
         let mut bytes = row().encode();
-        bytes[4..8].copy_from_slice(&2_u32.to_le_bytes());
+        bytes[4..8].copy_from_slice(&3_u32.to_le_bytes());
         let bytes = seal(&POSITION_ROW.to_le_bytes(), bytes);
         assert!(matches!(
             PositionRow::decode(Path::new("f"), &bytes),
-            Err(StoreError::NewerFormat { found: 2, supported: 1, .. })
+            Err(StoreError::NewerFormat { found: 3, supported: 2, .. })
         ));
     }
 }

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_kv::{
-    Flush, History, HistoryError, HistoryFailure, KvEvent, KvState, RecordId, Revision,
+    Flush, History, HistoryError, HistoryFailure, KvEvent, KvState, LeaseId, RecordId, Revision,
 };
 
 use crate::codec::{CHECKSUM_BYTES, seal, unsealed, verified};
 use crate::directory::Directory;
-use crate::engine::{Commit, Engine, Fault, View};
+use crate::engine::{Commit, Engine, Fault, Tables, View};
 use crate::error::{Damage, Part, StoreError};
+use crate::lease;
 use crate::position::{Identity, POSITION_ROW, Position, PositionRow, SystemSum};
 use crate::record::{self, Key, Record, key_after, key_from, key_of};
 use crate::sequence::Sequence;
@@ -205,6 +206,9 @@ impl Store {
                     next.each_tally(*id, |tally| tally.remove(*id, bytes));
                 }
             }
+            for (id, ttl_seconds) in &batch.flush.leases {
+                next.change_lease(tables, *id, *ttl_seconds)?;
+            }
             for (number, content) in &batch.system {
                 if content.is_empty() {
                     next.system.remove(number);
@@ -337,6 +341,28 @@ impl Written {
         }
     }
 
+    /// Writes a lease, or removes it.
+    fn change_lease(
+        &mut self,
+        tables: &mut Tables<'_>,
+        id: LeaseId,
+        ttl_seconds: Option<i64>,
+    ) -> Result<(), Fault> {
+        let (number, leases) = (lease::lease_number(id), &mut self.row.leases);
+        let row = ttl_seconds.map(|ttl_seconds| lease::encode(id, ttl_seconds));
+        let replaced = match &row {
+            Some(row) => tables.set_lease(number, row)?,
+            None => tables.remove_lease(number)?,
+        };
+        if let Some(bytes) = replaced {
+            lease::remove(leases, id, bytes);
+        }
+        if let Some(row) = row {
+            lease::add(leases, id, row.len());
+        }
+        Ok(())
+    }
+
     /// Drops the marks that are of no use any more, and sets those that are new. What lies after a
     /// new one is not on disk yet.
     fn set_marks(&mut self, wanted: &BTreeSet<Revision>) {
@@ -364,6 +390,27 @@ pub(crate) fn walk_records(
             .map_err(|damage| view.engine().corrupt(Part::Record(id), damage))?;
         take(id, record, row.len())
     })
+}
+
+/// Every lease with how long it lasts, counted against what the position says is there.
+pub(crate) fn read_leases(
+    view: &View,
+    expected: Tally,
+    mut take: impl FnMut(LeaseId, i64) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut tally = Tally::default();
+    view.walk_leases(0, |number, row| {
+        let id = lease::lease_at(number);
+        let ttl_seconds = lease::decode(id, row)
+            .map_err(|damage| view.engine().corrupt(Part::Lease(id), damage))?;
+        lease::add(&mut tally, id, row.len());
+        take(id, ttl_seconds)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if tally != expected {
+        return Err(view.engine().corrupt(Part::Leases, Damage::Count));
+    }
+    Ok(())
 }
 
 /// A row of the host's, as it is stored.

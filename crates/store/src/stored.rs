@@ -198,13 +198,13 @@ impl StoredKv {
         &self.home
     }
 
-    /// Applies a command.
+    /// Applies the command of an entry of this term.
     ///
     /// # Errors
     /// An old record that the command needs could not be read: the member must stop.
     /// [`Store::failure`] has the reason.
-    pub fn apply(&mut self, command: &Command) -> Result<Applied, HistoryError> {
-        self.kv.apply(command)
+    pub fn apply(&mut self, term: u64, command: &Command) -> Result<Applied, HistoryError> {
+        self.kv.apply_in_term(term, command)
     }
 
     /// Whether a flush is under way. There is one at a time.
@@ -402,6 +402,7 @@ impl Home {
             position: Position::default(),
             state,
             records: Tally::default(),
+            leases: Tally::default(),
             system: SystemSum::default(),
             marks: Default::default(),
         };

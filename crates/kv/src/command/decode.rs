@@ -7,7 +7,8 @@ use crate::codec::{Malformed, Reader};
 use crate::config::TXN_DEPTH_MAX;
 use crate::request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    KeyRange, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TxnRequest,
+    KeyRange, LeaseExpireRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
+    SortOrder, SortTarget, TxnRequest,
 };
 use crate::revision::{LeaseId, Revision};
 
@@ -67,6 +68,9 @@ impl Command {
             tag::DELETE_RANGE => Command::DeleteRange(reader.delete_range()?),
             tag::TXN => Command::Txn(reader.transaction(TXN_DEPTH_MAX)?),
             tag::COMPACT => Command::Compact(reader.compaction()?),
+            tag::LEASE_GRANT => Command::LeaseGrant(reader.grant()?),
+            tag::LEASE_REVOKE => Command::LeaseRevoke(reader.lease()?),
+            tag::LEASE_EXPIRE => Command::LeaseExpire(reader.expiry()?),
             tag => return Err(DecodeError::UnknownTag { what: "command", tag }),
         };
         match reader.rest.len() {
@@ -87,7 +91,7 @@ impl From<Malformed> for DecodeError {
 
 impl Reader<'_> {
     fn put(&mut self) -> Result<PutRequest, DecodeError> {
-        let (key, value, lease) = (self.bytes()?, self.bytes()?, LeaseId(self.number()?));
+        let (key, value, lease) = (self.bytes()?, self.bytes()?, self.lease()?);
         let [previous, ignore_value, ignore_lease] = self.flags()?;
         Ok(PutRequest { key, value, lease, previous, ignore_value, ignore_lease })
     }
@@ -102,6 +106,18 @@ impl Reader<'_> {
         let revision = self.revision()?;
         let [physical] = self.flags()?;
         Ok(CompactionRequest { revision, physical })
+    }
+
+    fn grant(&mut self) -> Result<LeaseGrantRequest, DecodeError> {
+        Ok(LeaseGrantRequest { lease: self.lease()?, ttl_seconds: self.number()? })
+    }
+
+    fn expiry(&mut self) -> Result<LeaseExpireRequest, DecodeError> {
+        Ok(LeaseExpireRequest { term: self.varint()?, leases: self.list(Self::lease)? })
+    }
+
+    fn lease(&mut self) -> Result<LeaseId, DecodeError> {
+        Ok(LeaseId(self.number()?))
     }
 
     fn range(&mut self) -> Result<RangeRequest, DecodeError> {
@@ -172,7 +188,7 @@ impl Reader<'_> {
             tag::TARGET_CREATE => CompareTarget::Create(self.revision()?),
             tag::TARGET_MOD => CompareTarget::Mod(self.revision()?),
             tag::TARGET_VALUE => CompareTarget::Value(self.bytes()?),
-            tag::TARGET_LEASE => CompareTarget::Lease(LeaseId(self.number()?)),
+            tag::TARGET_LEASE => CompareTarget::Lease(self.lease()?),
             tag => return Err(DecodeError::UnknownTag { what: "comparison target", tag }),
         };
         Ok(Compare { range, result, target })

@@ -4,8 +4,10 @@ use super::{COMMAND_VERSION, tag};
 use crate::codec::{write_bytes as bytes, write_number as number, write_varint as varint};
 use crate::request::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    KeyRange, PutRequest, RangeRequest, RequestOp, SortOrder, SortTarget, TxnRequest,
+    KeyRange, LeaseExpireRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp,
+    SortOrder, SortTarget, TxnRequest,
 };
+use crate::revision::LeaseId;
 
 impl Command {
     /// Appends the command's bytes to `buffer`.
@@ -18,6 +20,9 @@ impl Command {
             }
             Command::Txn(request) => tagged(buffer, tag::TXN, request, transaction),
             Command::Compact(request) => tagged(buffer, tag::COMPACT, request, compaction),
+            Command::LeaseGrant(request) => tagged(buffer, tag::LEASE_GRANT, request, grant),
+            Command::LeaseRevoke(id) => tagged(buffer, tag::LEASE_REVOKE, id, lease),
+            Command::LeaseExpire(request) => tagged(buffer, tag::LEASE_EXPIRE, request, expiry),
         }
     }
 }
@@ -42,6 +47,20 @@ fn delete_range(buffer: &mut Vec<u8>, request: &DeleteRangeRequest) {
 fn compaction(buffer: &mut Vec<u8>, request: &CompactionRequest) {
     number(buffer, request.revision.0);
     flags(buffer, &[request.physical]);
+}
+
+fn grant(buffer: &mut Vec<u8>, request: &LeaseGrantRequest) {
+    lease(buffer, &request.lease);
+    number(buffer, request.ttl_seconds);
+}
+
+fn lease(buffer: &mut Vec<u8>, id: &LeaseId) {
+    number(buffer, id.0);
+}
+
+fn expiry(buffer: &mut Vec<u8>, request: &LeaseExpireRequest) {
+    varint(buffer, request.term);
+    list(buffer, &request.leases, lease);
 }
 
 fn range(buffer: &mut Vec<u8>, request: &RangeRequest) {

@@ -197,7 +197,7 @@ fn an_answer_warms_only_what_is_still_so() {
     let checkpoint = Some(cursor.revision());
     let mut loader = Loader::new(KvConfig::default(), state, kept, checkpoint).unwrap();
     rows.iter().for_each(|block| loader.rows(block).unwrap());
-    let mut kv = loader.finish();
+    let mut kv = loader.finish().unwrap();
     assert_eq!((kv.cached_bytes(), kv.key_count()), (0, 2));
     let keys_only = RangeRequest { keys_only: true, ..everything() };
     let names = kv.range(&keys_only).unwrap();

@@ -349,7 +349,7 @@ proptest! {
         blocks[0][at] = byte;
         let mut loader = loader(state, 7);
         if loader.rows(&blocks[0]).is_ok() {
-            loader.finish();
+            let _ = loader.finish();
         }
     }
 }

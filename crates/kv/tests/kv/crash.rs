@@ -11,8 +11,8 @@ use quorate_kv::{
     RangeRequest, RangeResponse, RecordId, Response, Revision,
 };
 
-use crate::model::{Model, everything_at, refused};
-use crate::strategies;
+use crate::model::{Model, everything_at, leases, refused};
+use crate::strategies::{self, TERM};
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -188,7 +188,7 @@ impl Member {
     }
 
     pub(crate) fn apply(&mut self, command: &Command) {
-        let applied = self.kv.apply(command).unwrap();
+        let applied = self.kv.apply_in_term(TERM, command).unwrap();
         assert_eq!(applied.result, self.model.apply(command));
         self.log.push((command.clone(), applied));
     }
@@ -269,7 +269,7 @@ impl Member {
         };
         self.kv = loaded.unwrap();
         for (command, applied) in &self.log[self.durable..] {
-            assert_eq!(self.kv.apply(command).as_ref(), Ok(applied));
+            assert_eq!(self.kv.apply_in_term(TERM, command).as_ref(), Ok(applied));
         }
         self.compare();
     }
@@ -280,6 +280,7 @@ impl Member {
         assert_eq!(kv.revision(), Revision(model.revision()));
         assert_eq!(kv.compact_revision(), Revision(model.compacted()));
         assert_eq!(kv.key_count(), model.now().len());
+        assert_eq!(leases(kv), model.leases());
         for revision in model.compacted().max(0)..=model.revision() {
             let request = everything_at(revision);
             assert_eq!(refused(kv.range(&request)), model.range(&request));
@@ -301,6 +302,9 @@ impl Member {
         let found: Vec<RecordId> = records.iter().map(|(id, _)| *id).collect();
         let needed: Vec<RecordId> = self.model.records().into_keys().collect();
         assert_eq!(found, needed);
+        let kept = self.history.leases();
+        let there: Vec<_> = self.model.leases().into_iter().map(|it| (it.0, it.1)).collect();
+        assert_eq!(kept, there);
         self.compare();
     }
 }
@@ -323,7 +327,10 @@ pub(crate) fn load(
             loader.record(id, &event)?;
         }
     }
-    Ok(loader.finish())
+    for (lease, ttl_seconds) in history.leases() {
+        loader.lease(lease, ttl_seconds)?;
+    }
+    loader.finish()
 }
 
 proptest! {

@@ -1,19 +1,23 @@
 //! The digest tells members apart exactly when they have done different things.
 
 use proptest::prelude::*;
-use quorate_kv::{Command, KvEvent, PutRequest, RequestOp, Revision, TxnRequest};
+use quorate_kv::{Command, KvEvent, LeaseId, PutRequest, RequestOp, Revision, TxnRequest};
 
 use crate::{new_kv, strategies};
 
+/// What a command may change: keys, the compact revision, the leases.
+type Change = (Vec<KvEvent>, Revision, Vec<(LeaseId, i64)>);
+
 /// The digest after some commands, with all that they changed.
-fn history(commands: &[Command]) -> (u64, Vec<(Vec<KvEvent>, Revision)>) {
+fn history(commands: &[Command]) -> (u64, Vec<Change>) {
     let mut kv = new_kv();
     let mut changes = Vec::new();
     for command in commands {
-        let compacted_before = kv.compact_revision();
-        let applied = kv.apply(command).unwrap();
-        if !applied.events.is_empty() || kv.compact_revision() != compacted_before {
-            changes.push((applied.events, kv.compact_revision()));
+        let before = (kv.compact_revision(), kv.leases().collect());
+        let applied = kv.apply_in_term(strategies::TERM, command).unwrap();
+        let after: (Revision, Vec<(LeaseId, i64)>) = (kv.compact_revision(), kv.leases().collect());
+        if !applied.events.is_empty() || after != before {
+            changes.push((applied.events, after.0, after.1));
         }
     }
     (kv.digest(), changes)

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use quorate_kv::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DecodeError, KeyRange,
-    LeaseId, PutRequest, Revision, TXN_DEPTH_MAX, TxnRequest,
+    LeaseExpireRequest, LeaseGrantRequest, LeaseId, PutRequest, Revision, TXN_DEPTH_MAX,
+    TxnRequest,
 };
 
 use crate::strategies;
@@ -74,6 +75,15 @@ fn the_bytes_of_version_1() {
         encoded(&Command::Compact(compact)),
         [1, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 1]
     );
+
+    let grant = LeaseGrantRequest { lease: LeaseId(i64::MAX), ttl_seconds: 60 };
+    assert_eq!(
+        encoded(&Command::LeaseGrant(grant)),
+        [1, 6, 254, 255, 255, 255, 255, 255, 255, 255, 255, 1, 120]
+    );
+    assert_eq!(encoded(&Command::LeaseRevoke(LeaseId(-1))), [1, 7, 1]);
+    let expire = LeaseExpireRequest { term: 300, leases: vec![LeaseId(2), LeaseId(1)] };
+    assert_eq!(encoded(&Command::LeaseExpire(expire)), [1, 8, 172, 2, 2, 4, 2]);
 
     let compare = Compare {
         range: KeyRange { key: b"k".to_vec(), range_end: b"\0".to_vec() },

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use quorate_kv::{
     Command, Compare, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
-    History, KeyRange, KeyValue, Kv, KvConfig, KvError, KvEvent, LeaseId, MemoryHistory,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, ReadError, RecordId, RequestOp, Response,
-    ResponseOp, Revision, SortOrder, SortTarget, TxnRequest, TxnResponse,
+    History, KeyRange, KeyValue, Kv, KvConfig, KvError, KvEvent, LEASE_TTL_SECONDS_MAX,
+    LeaseExpireResponse, LeaseGrantResponse, LeaseId, MemoryHistory, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, ReadError, RecordId, RequestOp, Response, ResponseOp, Revision,
+    SortOrder, SortTarget, TxnRequest, TxnResponse,
 };
 
-use crate::strategies;
+use crate::strategies::{self, TERM};
 
 pub(crate) type Map = BTreeMap<Vec<u8>, KeyValue>;
 
@@ -20,11 +21,37 @@ pub(crate) struct Model {
     maps: Vec<Map>,
     changes: Vec<(i64, Vec<u8>, Option<Vec<u8>>)>,
     compacted: i64,
+    leases: BTreeMap<LeaseId, i64>,
 }
 
 impl Model {
     pub(crate) fn new() -> Model {
-        Model { maps: vec![Map::new()], changes: Vec::new(), compacted: -1 }
+        let (maps, leases) = (vec![Map::new()], BTreeMap::new());
+        Model { maps, changes: Vec::new(), compacted: -1, leases }
+    }
+
+    /// The leases, each with its seconds and its keys.
+    pub(crate) fn leases(&self) -> Vec<(LeaseId, i64, Vec<Vec<u8>>)> {
+        let keys = |lease| {
+            let attached = self.now().values().filter(|record| record.lease == lease);
+            attached.map(|record| record.key.clone()).collect()
+        };
+        self.leases.iter().map(|(lease, ttl)| (*lease, *ttl, keys(*lease))).collect()
+    }
+
+    /// Ends a lease, if it is there; its keys go at one revision.
+    fn end_lease(&mut self, lease: LeaseId) -> bool {
+        let delete = |record: &KeyValue| {
+            let range = KeyRange { key: record.key.clone(), range_end: Vec::new() };
+            RequestOp::DeleteRange(DeleteRangeRequest { range, previous: false })
+        };
+        let attached = self.now().values().filter(|record| record.lease == lease);
+        let success = attached.map(delete).collect();
+        let there = self.leases.remove(&lease).is_some();
+        if there {
+            self.transact(&TxnRequest { success, ..TxnRequest::default() }).unwrap();
+        }
+        there
     }
 
     pub(crate) fn revision(&self) -> i64 {
@@ -62,6 +89,33 @@ impl Model {
                 }
                 self.compacted = request.revision.0;
                 Ok(Response::Compact(Revision(self.revision())))
+            }
+            Command::LeaseGrant(request) => {
+                let (lease, ttl_seconds) = (request.lease, request.ttl_seconds.max(1));
+                if lease == LeaseId(0) {
+                    return Err(KvError::LeaseNotFound);
+                }
+                if ttl_seconds > LEASE_TTL_SECONDS_MAX {
+                    return Err(KvError::LeaseTtlTooLarge);
+                }
+                if self.leases.contains_key(&lease) {
+                    return Err(KvError::LeaseExists);
+                }
+                self.leases.insert(lease, ttl_seconds);
+                let revision = Revision(self.revision());
+                Ok(Response::LeaseGrant(LeaseGrantResponse { revision, lease, ttl_seconds }))
+            }
+            Command::LeaseRevoke(lease) => match self.end_lease(*lease) {
+                true => Ok(Response::LeaseRevoke(Revision(self.revision()))),
+                false => Err(KvError::LeaseNotFound),
+            },
+            Command::LeaseExpire(request) => {
+                let mut expired = 0;
+                for lease in request.leases.iter().filter(|_| request.term == TERM) {
+                    expired += usize::from(self.end_lease(*lease));
+                }
+                let revision = Revision(self.revision());
+                Ok(Response::LeaseExpire(LeaseExpireResponse { revision, expired }))
             }
         }
     }
@@ -157,7 +211,7 @@ impl Scratch<'_> {
     }
 
     fn put(&mut self, put: &PutRequest) -> Result<PutResponse, KvError> {
-        if put.lease != LeaseId(0) {
+        if put.lease != LeaseId(0) && !self.model.leases.contains_key(&put.lease) {
             return Err(KvError::LeaseNotFound);
         }
         let previous = self.map.get(&put.key).cloned();
@@ -173,6 +227,9 @@ impl Scratch<'_> {
         });
         record.mod_revision = revision;
         record.version += 1;
+        if !put.ignore_lease {
+            record.lease = put.lease;
+        }
         if !put.ignore_value {
             record.value.clone_from(&put.value);
         }
@@ -248,7 +305,12 @@ impl Scratch<'_> {
         });
         cut(&mut kvs);
         if request.keys_only {
-            kvs.iter_mut().for_each(|record| record.value.clear());
+            for record in &mut kvs {
+                record.value.clear();
+                if request.sort_target != SortTarget::Value {
+                    record.lease = LeaseId(0);
+                }
+            }
         }
         Ok(RangeResponse { revision: Revision(self.now()), kvs, more, count })
     }
@@ -359,8 +421,10 @@ fn changes(operations: &[RequestOp]) -> Result<(Vec<&[u8]>, Vec<&KeyRange>), KvE
     Ok((puts, deletes))
 }
 
-/// The events of a revision turn the map before it into the map after it.
-fn replay(map: &mut Map, events: &[KvEvent], revision: Revision) {
+/// The events of a revision turn the map before it into the map after it. Only an expiry has those
+/// of several.
+fn replay(map: &mut Map, events: &[KvEvent], revision: Revision, expiry: bool) {
+    let mut before = None;
     for event in events {
         match event {
             KvEvent::Put(record) => {
@@ -368,7 +432,9 @@ fn replay(map: &mut Map, events: &[KvEvent], revision: Revision) {
                 map.insert(record.key.clone(), KeyValue::clone(record));
             }
             KvEvent::Delete { key, mod_revision } => {
-                assert_eq!(*mod_revision, revision);
+                assert!(*mod_revision == revision || expiry);
+                assert!(before.is_none_or(|before| before <= *mod_revision));
+                before = Some(*mod_revision);
                 assert!(map.remove(&key[..]).is_some(), "only what is there is deleted");
             }
         }
@@ -386,6 +452,12 @@ pub(crate) fn refused<T>(read: Result<T, ReadError>) -> Result<T, KvError> {
         ReadError::Refused(error) => error,
         error => panic!("{error}"),
     })
+}
+
+/// The leases of a store, each with its seconds and its keys.
+pub(crate) fn leases(kv: &Kv) -> Vec<(LeaseId, i64, Vec<Vec<u8>>)> {
+    let keys = |lease| kv.lease_keys(lease).map(<[u8]>::to_vec).collect();
+    kv.leases().map(|(lease, ttl_seconds)| (lease, ttl_seconds, keys(lease))).collect()
 }
 
 fn new_kv(compaction_slice_records: usize) -> (Kv, Arc<MemoryHistory>) {
@@ -424,13 +496,19 @@ proptest! {
             match step {
                 Step::Apply(command) => {
                     let digest = kv.digest();
-                    let applied = kv.apply(command).unwrap();
-                    prop_assert_eq!(&tidied.apply(command).unwrap(), &applied);
+                    let applied = kv.apply_in_term(TERM, command).unwrap();
+                    prop_assert_eq!(&tidied.apply_in_term(TERM, command).unwrap(), &applied);
                     prop_assert_eq!(&applied.result, &model.apply(command));
-                    replay(&mut watched, &applied.events, kv.revision());
+                    let expiry = matches!(command, Command::LeaseExpire(_));
+                    replay(&mut watched, &applied.events, kv.revision(), expiry);
                     prop_assert_eq!(&watched, model.now());
                     let changed = !applied.events.is_empty()
-                        || matches!(applied.result, Ok(Response::Compact(_)));
+                        || match &applied.result {
+                            Ok(Response::LeaseExpire(response)) => response.expired > 0,
+                            Ok(Response::Compact(_) | Response::LeaseGrant(_)) => true,
+                            Ok(Response::LeaseRevoke(_)) => true,
+                            _ => false,
+                        };
                     prop_assert_eq!(kv.digest() != digest, changed);
                 }
                 Step::Range(request) => {
@@ -446,6 +524,7 @@ proptest! {
             prop_assert_eq!(kv.revision(), Revision(model.revision()));
             prop_assert_eq!(kv.compact_revision(), Revision(model.compacted));
             prop_assert_eq!(kv.key_count(), model.now().len());
+            prop_assert_eq!(leases(&kv), model.leases());
         }
         while kv.compact_step().unwrap() {}
         while tidied.compact_step().unwrap() {}

@@ -6,6 +6,10 @@
 //!     [min_mod=N] [max_mod=N] [min_create=N] [max_create=N] [keys_only,count_only]
 //! delete KEY [END] [prev]
 //! compact REVISION
+//! grant LEASE SECONDS
+//! revoke LEASE
+//! expire TERM LEASE ...   in an entry of term 1, as every command is
+//! leases
 //! tidy                    finishes the compaction
 //! status
 //! txn ... end             what stands between is one transaction:
@@ -26,9 +30,10 @@ use std::sync::Arc;
 use goldenscript::ArgumentConsumer;
 use quorate_kv::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    DeleteRangeResponse, History, KeyRange, KeyValue, Kv, KvConfig, KvEvent, KvLimits, LeaseId,
-    MemoryHistory, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, Response,
-    ResponseOp, Revision, SortOrder, SortTarget, TxnRequest, TxnResponse,
+    DeleteRangeResponse, History, KeyRange, KeyValue, Kv, KvConfig, KvEvent, KvLimits,
+    LeaseExpireRequest, LeaseGrantRequest, LeaseId, MemoryHistory, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, Response, ResponseOp, Revision, SortOrder, SortTarget,
+    TxnRequest, TxnResponse,
 };
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
@@ -62,6 +67,9 @@ scripts! {
     compaction_keeps_a_tombstone_at_its_revision
     delete_range
     errors_leave_no_trace
+    lease_expiry_counts_in_its_own_term_only
+    lease_keys
+    lease_revocation
     put
     range_at_old_revisions
     range_filters
@@ -179,6 +187,24 @@ impl goldenscript::Runner for Runner {
                 let revision = Revision(args.next_pos().ok_or("no revision")?.parse()?);
                 self.apply(&Command::Compact(CompactionRequest { revision, physical: false }))
             }
+            "grant" => {
+                let lease = LeaseId(args.next_pos().ok_or("no lease")?.parse()?);
+                let ttl_seconds = args.next_pos().ok_or("no seconds")?.parse()?;
+                self.apply(&Command::LeaseGrant(LeaseGrantRequest { lease, ttl_seconds }))
+            }
+            "revoke" => {
+                let lease = LeaseId(args.next_pos().ok_or("no lease")?.parse()?);
+                self.apply(&Command::LeaseRevoke(lease))
+            }
+            "expire" => {
+                let term = args.next_pos().ok_or("no term")?.parse()?;
+                let mut leases = Vec::new();
+                while let Some(lease) = args.next_pos() {
+                    leases.push(LeaseId(lease.parse()?));
+                }
+                self.apply(&Command::LeaseExpire(LeaseExpireRequest { term, leases }))
+            }
+            "leases" => Ok(self.leases()),
             "tidy" => self.tidy(),
             "status" => Ok(self.status()),
             name => self.transaction(name, &mut args),
@@ -235,7 +261,7 @@ impl Runner {
 
     fn apply(&mut self, command: &Command) -> Outcome {
         let before = self.logical_state();
-        let applied = self.kv.apply(command)?;
+        let applied = self.kv.apply_in_term(1, command)?;
         self.history.flush(&mut self.kv);
         let response = match applied.result {
             Ok(response) => response,
@@ -249,6 +275,14 @@ impl Runner {
             Response::DeleteRange(response) => show_delete(response),
             Response::Txn(response) => show_txn(response),
             Response::Compact(revision) => format!("compacted, revision {revision}\n"),
+            Response::LeaseGrant(response) => format!(
+                "granted {} for {}, revision {}\n",
+                response.lease.0, response.ttl_seconds, response.revision
+            ),
+            Response::LeaseRevoke(revision) => format!("revoked, revision {revision}\n"),
+            Response::LeaseExpire(response) => {
+                format!("expired {}, revision {}\n", response.expired, response.revision)
+            }
         };
         for event in &applied.events {
             match event {
@@ -273,6 +307,17 @@ impl Runner {
     fn logical_state(&self) -> (Revision, Revision, usize, u64) {
         let kv = &self.kv;
         (kv.revision(), kv.compact_revision(), kv.key_count(), kv.digest())
+    }
+
+    fn leases(&self) -> String {
+        let shown = self.kv.leases().map(|(lease, ttl_seconds)| {
+            let keys: Vec<String> = self.kv.lease_keys(lease).map(text).collect();
+            format!("{} for {ttl_seconds}: {}", lease.0, keys.join(" ")).trim_end().to_owned()
+                + "\n"
+        });
+        let shown: String = shown.collect();
+        assert_eq!(self.history.leases(), self.kv.leases().collect::<Vec<_>>());
+        if shown.is_empty() { "none\n".to_owned() } else { shown }
     }
 
     fn status(&self) -> String {
@@ -379,9 +424,9 @@ fn compare(args: &mut ArgumentConsumer<'_>) -> Result<Compare, Box<dyn Error>> {
 
 fn show(record: &KeyValue) -> String {
     let KeyValue { key, create_revision, mod_revision, version, value, lease } = record;
-    assert_eq!(*lease, LeaseId(0), "no lease can be granted yet");
+    let lease = if lease.0 == 0 { String::new() } else { format!(" lease={}", lease.0) };
     let (key, value) = (text(key), text(value));
-    format!("{key}={value} create={create_revision} mod={mod_revision} version={version}")
+    format!("{key}={value} create={create_revision} mod={mod_revision} version={version}{lease}")
 }
 
 fn show_range(response: &RangeResponse) -> String {

@@ -3,9 +3,12 @@
 use proptest::prelude::*;
 use quorate_kv::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    KeyRange, LeaseId, PutRequest, RangeRequest, RequestOp, Revision, SortOrder, SortTarget,
-    TxnRequest,
+    KeyRange, LEASE_TTL_SECONDS_MAX, LeaseExpireRequest, LeaseGrantRequest, LeaseId, PutRequest,
+    RangeRequest, RequestOp, Revision, SortOrder, SortTarget, TxnRequest,
 };
+
+/// The term that commands are applied in; an expiry of term 0 comes from an earlier leader.
+pub(crate) const TERM: u64 = 1;
 
 /// How many levels of transactions are generated.
 const TXN_LEVELS: u32 = 3;
@@ -40,7 +43,21 @@ fn revision() -> impl Strategy<Value = Revision> {
 }
 
 fn lease() -> impl Strategy<Value = LeaseId> {
-    prop_oneof![30 => Just(0), 1 => Just(7)].prop_map(LeaseId)
+    prop_oneof![12 => Just(0), 4 => 1_i64..4, 1 => Just(7)].prop_map(LeaseId)
+}
+
+fn lease_command() -> impl Strategy<Value = Command> {
+    let lease = || (-1_i64..4).prop_map(LeaseId);
+    let ttl_seconds = prop::sample::select(vec![-5, 0, 1, 60, LEASE_TTL_SECONDS_MAX + 1]);
+    prop_oneof![
+        3 => (lease(), ttl_seconds).prop_map(|(lease, ttl_seconds)| {
+            Command::LeaseGrant(LeaseGrantRequest { lease, ttl_seconds })
+        }),
+        1 => lease().prop_map(Command::LeaseRevoke),
+        2 => (0..=TERM, prop::collection::vec(lease(), 0..4)).prop_map(|(term, leases)| {
+            Command::LeaseExpire(LeaseExpireRequest { term, leases })
+        }),
+    ]
 }
 
 fn rarely() -> impl Strategy<Value = bool> {
@@ -107,7 +124,7 @@ fn compare() -> impl Strategy<Value = Compare> {
         (0_i64..12).prop_map(|revision| CompareTarget::Create(Revision(revision))),
         (0_i64..12).prop_map(|revision| CompareTarget::Mod(Revision(revision))),
         value().prop_map(CompareTarget::Value),
-        (0_i64..2).prop_map(|lease| CompareTarget::Lease(LeaseId(lease))),
+        (0_i64..4).prop_map(|lease| CompareTarget::Lease(LeaseId(lease))),
     ];
     (key_range(), result, target).prop_map(|(range, result, target)| Compare {
         range,
@@ -146,6 +163,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         1 => (-2_i64..20, any::<bool>()).prop_map(|(revision, physical)| {
             Command::Compact(CompactionRequest { revision: Revision(revision), physical })
         }),
+        3 => lease_command(),
     ]
 }
 

@@ -235,13 +235,14 @@ impl StateMachine for KvMachine {
 
     fn apply(
         &mut self,
-        _entry: EntryId,
+        entry: EntryId,
         _request: RequestId,
         command: &[u8],
     ) -> Result<Self::Response, MachineError> {
         Ok(match Command::decode(command)? {
             Command::Kv(command) => {
-                let applied = self.stored.apply(&command).map_err(|error| self.failure(error))?;
+                let applied = self.stored.apply(entry.term.0, &command);
+                let applied = applied.map_err(|error| self.failure(error))?;
                 self.note_revision();
                 applied.result.map(Applied::Kv)
             }

@@ -269,7 +269,11 @@ fn answer_to_command(response: Response) -> KvAnswer {
                 }
             }
         }
-        Response::Compact(revision) => answer.revision = revision.0,
+        Response::Compact(revision) | Response::LeaseRevoke(revision) => {
+            answer.revision = revision.0;
+        }
+        Response::LeaseGrant(response) => answer.revision = response.revision.0,
+        Response::LeaseExpire(response) => answer.revision = response.revision.0,
     }
     answer
 }
@@ -281,12 +285,13 @@ impl StateMachine for KvMachine {
 
     fn apply(
         &mut self,
-        _: EntryId,
+        entry: EntryId,
         _: RequestId,
         command: &[u8],
     ) -> Result<KvAnswer, KvMachineError> {
         let command = Command::decode(command)?;
-        let applied = self.stored.apply(&command).map_err(|error| self.failed(error))?;
+        let applied =
+            self.stored.apply(entry.term.0, &command).map_err(|error| self.failed(error))?;
         Ok(applied.result.map_or_else(refused, answer_to_command))
     }
 

@@ -6,7 +6,10 @@ use quorate_kv::KvState;
 
 use crate::codec::{Decoder, checksum};
 use crate::error::{Damage, Part, StoreError};
-use crate::position::{FORMAT_VERSION, Position, check_format, decode_state, encode_state};
+use crate::lease::LeaseKey;
+use crate::position::{
+    FORMAT_VERSION, Position, check_format, decode_leases, decode_state, encode_state,
+};
 use crate::record::Key;
 use crate::tally::Tally;
 
@@ -17,6 +20,7 @@ pub(crate) const ROW_OVERHEAD_BYTES: usize = size_of::<Key>() + 4;
 const KIND_ANNOUNCEMENT: u8 = 1;
 const KIND_RECORDS: u8 = 2;
 const KIND_LAST_RECORDS: u8 = 3;
+const KIND_LEASES: u8 = 4;
 
 /// Which snapshot a chunk is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub(crate) struct Announcement {
     pub(crate) position: Position,
     pub(crate) state: KvState,
     pub(crate) records: Tally,
+    pub(crate) leases: Tally,
     /// The host's rows, without checksums.
     pub(crate) system: Vec<(u64, Vec<u8>)>,
 }
@@ -43,6 +48,7 @@ pub(crate) struct Announcement {
 /// A chunk, verified.
 #[derive(Debug)]
 pub(crate) struct Chunk<'a> {
+    pub(crate) format: u32,
     pub(crate) number: u64,
     pub(crate) snapshot: SnapshotId,
     pub(crate) body: Body<'a>,
@@ -52,9 +58,10 @@ pub(crate) struct Chunk<'a> {
 pub(crate) enum Body<'a> {
     Announcement(&'a [u8]),
     Records { rows: Rows<'a>, last: bool },
+    Leases(Rows<'a>),
 }
 
-/// The records of a chunk.
+/// The records or leases of a chunk.
 pub(crate) struct Rows<'a>(Decoder<'a>);
 
 /// A chunk being filled.
@@ -68,6 +75,7 @@ impl Announcement {
         body.extend_from_slice(&self.member.to_le_bytes());
         encode_state(&self.state, &mut body);
         self.records.encode(&mut body);
+        self.leases.encode(&mut body);
         put_u32(&mut body, self.system.len());
         for (number, content) in &self.system {
             body.extend_from_slice(&number.to_le_bytes());
@@ -82,7 +90,11 @@ impl Announcement {
         (snapshot, writer.seal(snapshot, 0, KIND_ANNOUNCEMENT))
     }
 
-    pub(crate) fn decode(snapshot: SnapshotId, body: &[u8]) -> Result<Self, StoreError> {
+    pub(crate) fn decode(
+        format: u32,
+        snapshot: SnapshotId,
+        body: &[u8],
+    ) -> Result<Self, StoreError> {
         let read = || {
             if checksum(&[body]) != snapshot.announcement {
                 return Err(Damage::Checksum);
@@ -91,6 +103,7 @@ impl Announcement {
             let (cluster, member) = (decoder.u64()?, decoder.u64()?);
             let state = decode_state(&mut decoder)?;
             let records = Tally::decode(&mut decoder)?;
+            let leases = decode_leases(format, &mut decoder)?;
             let mut system = Vec::new();
             for _ in 0..decoder.u32()? {
                 let (number, length) = (decoder.u64()?, decoder.u32()?);
@@ -98,7 +111,7 @@ impl Announcement {
             }
             let configuration = decoder.rest().to_vec();
             let position = Position { index: snapshot.index, term: snapshot.term, configuration };
-            Ok(Self { cluster, member, position, state, records, system })
+            Ok(Self { cluster, member, position, state, records, leases, system })
         };
         read().map_err(|damage| StoreError::DamagedSnapshot { part: Part::Chunk(0), damage })
     }
@@ -110,11 +123,12 @@ impl<'a> Chunk<'a> {
         let damaged = |damage| StoreError::DamagedSnapshot { part: Part::Chunk(expected), damage };
         let body = crate::codec::verified(&[], bytes).map_err(damaged)?;
         let mut decoder = Decoder::new(body);
-        check_format(file, decoder.u32().map_err(damaged)?)?;
-        Self::decode_body(decoder).map_err(damaged)
+        let format = decoder.u32().map_err(damaged)?;
+        check_format(file, format)?;
+        Self::decode_body(format, decoder).map_err(damaged)
     }
 
-    fn decode_body(mut decoder: Decoder<'a>) -> Result<Self, Damage> {
+    fn decode_body(format: u32, mut decoder: Decoder<'a>) -> Result<Self, Damage> {
         let number = decoder.u64()?;
         let (index, term) = (decoder.u64()?, decoder.u64()?);
         let snapshot = SnapshotId { index, term, announcement: decoder.u32()? };
@@ -125,19 +139,29 @@ impl<'a> Chunk<'a> {
             KIND_RECORDS | KIND_LAST_RECORDS => {
                 Body::Records { rows: Rows(decoder), last: kind == KIND_LAST_RECORDS }
             }
+            KIND_LEASES => Body::Leases(Rows(decoder)),
             _ => return Err(Damage::Field),
         };
-        Ok(Self { number, snapshot, body })
+        Ok(Self { format, number, snapshot, body })
     }
 }
 
 impl<'a> Rows<'a> {
     /// The next record's key and row.
     pub(crate) fn next(&mut self) -> Result<Option<(Key, &'a [u8])>, Damage> {
+        self.next_keyed()
+    }
+
+    /// The next lease's key and row.
+    pub(crate) fn next_lease(&mut self) -> Result<Option<(LeaseKey, &'a [u8])>, Damage> {
+        self.next_keyed()
+    }
+
+    fn next_keyed<const N: usize>(&mut self) -> Result<Option<([u8; N], &'a [u8])>, Damage> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let key: Key = self.0.array()?;
+        let key = self.0.array()?;
         let length = self.0.u32()?;
         Ok(Some((key, self.0.take(length as usize)?)))
     }
@@ -160,7 +184,8 @@ impl ChunkWriter {
         self.0.len() - HEADER_BYTES
     }
 
-    pub(crate) fn push(&mut self, key: &Key, row: &[u8]) {
+    /// Adds a record, or a lease.
+    pub(crate) fn push(&mut self, key: &[u8], row: &[u8]) {
         self.0.extend_from_slice(key);
         put_u32(&mut self.0, row.len());
         self.0.extend_from_slice(row);
@@ -168,6 +193,10 @@ impl ChunkWriter {
 
     pub(crate) fn finish(self, snapshot: SnapshotId, number: u64, last: bool) -> Vec<u8> {
         self.seal(snapshot, number, if last { KIND_LAST_RECORDS } else { KIND_RECORDS })
+    }
+
+    pub(crate) fn finish_leases(self, snapshot: SnapshotId, number: u64) -> Vec<u8> {
+        self.seal(snapshot, number, KIND_LEASES)
     }
 
     fn seal(self, snapshot: SnapshotId, number: u64, kind: u8) -> Vec<u8> {
@@ -216,16 +245,18 @@ mod tests {
                 checkpoint_min: Revision(2),
             },
             records: Tally::of(1, 17, 8),
+            leases: Tally::of(2, 40, 9),
             system: vec![(3, b"host".to_vec())],
         };
         let (snapshot, first) = announcement.encode();
         let expected = concat!(
-            "9eae6d5801000000000000000000000022110000000000000300000000000000fb78310701000000",
+            "eb8233c602000000000000000000000022110000000000000300000000000000997f2afc01000000",
             "07000000000000000900000000000000",
             "06000000000000000300000000000000",
             "040000000000000001000000",
             "dd000000000000000200000000000000",
             "010000000000000011000000000000000800000000000000",
+            "020000000000000028000000000000000900000000000000",
             "01000000030000000000000004000000686f7374",
             "636f6e66",
         );
@@ -235,15 +266,23 @@ mod tests {
         writer.push(&key, b"a row");
         let second = writer.finish(snapshot, 1, true);
         let expected = concat!(
-            "753cda6901000000010000000000000022110000000000000300000000000000fb78310703000000",
+            "aefb808802000000010000000000000022110000000000000300000000000000997f2afc03000000",
             "000000000000000600000001050000006120726f77",
         );
         assert_eq!(hex(&second), expected);
 
+        let mut writer = ChunkWriter::new(100);
+        writer.push(&7_u64.to_le_bytes(), b"a lease");
+        let third = writer.finish_leases(snapshot, 1);
+        let chunk = Chunk::decode(Path::new("f"), &third, 1).unwrap();
+        let Body::Leases(mut rows) = chunk.body else { panic!("{:?}", chunk.body) };
+        assert_eq!(rows.next_lease().unwrap(), Some((7_u64.to_le_bytes(), &b"a lease"[..])));
+        assert_eq!(rows.next_lease().unwrap(), None);
+
         let path = Path::new("f");
         let chunk = Chunk::decode(path, &first, 0).unwrap();
         let Body::Announcement(body) = chunk.body else { panic!("{:?}", chunk.body) };
-        assert_eq!(Announcement::decode(snapshot, body).unwrap(), announcement);
+        assert_eq!(Announcement::decode(chunk.format, snapshot, body).unwrap(), announcement);
         let chunk = Chunk::decode(path, &second, 1).unwrap();
         assert_eq!((chunk.number, chunk.snapshot), (1, snapshot));
         let Body::Records { mut rows, last: true } = chunk.body else { panic!("{:?}", chunk.body) };

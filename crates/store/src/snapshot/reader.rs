@@ -8,8 +8,8 @@ use quorate_kv::Revision;
 
 use super::chunk::{Announcement, ChunkWriter, ROW_OVERHEAD_BYTES, SnapshotId};
 use crate::engine::View;
-use crate::error::Part;
-use crate::error::StoreError;
+use crate::error::{Part, StoreError};
+use crate::lease::{self, lease_at};
 use crate::position::Position;
 use crate::record::{Key, decode, key_of};
 use crate::store::{Store, Written};
@@ -25,13 +25,22 @@ pub struct SnapshotReader {
     snapshot: SnapshotId,
     first_chunk: Vec<u8>,
     chunk_bytes_max: usize,
-    /// Where each chunk of records that was reached begins, from chunk 1 on. Sixteen bytes for
-    /// each quarter of a megabyte sent.
-    starts: Vec<Key>,
+    /// Where each chunk that was reached begins, from chunk 1 on. Sixteen bytes for each quarter of a
+    /// megabyte sent.
+    starts: Vec<Start>,
     /// The chunk that comes next.
     next: u64,
     /// The number of chunks, once the last was reached.
     count: Option<u64>,
+}
+
+/// Where a chunk begins.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// At this lease, or the first after it.
+    Lease(u64),
+    /// At this record, or the first after it.
+    Record(Key),
 }
 
 /// A chunk, ready to be sent.
@@ -56,16 +65,19 @@ impl SnapshotReader {
             position: written.row.position.clone(),
             state: written.row.state,
             records: written.row.records,
+            leases: written.row.leases,
             system: written.system_content(),
         };
         let (snapshot, first_chunk) = announcement.encode();
+        let has_leases = announcement.leases.count > 0;
+        let start = if has_leases { Start::Lease(0) } else { Start::Record([0; 12]) };
         Ok(Self {
             view,
             announcement,
             snapshot,
             first_chunk,
             chunk_bytes_max,
-            starts: vec![[0; 12]],
+            starts: vec![start],
             next: 0,
             count: None,
         })
@@ -124,15 +136,42 @@ impl SnapshotReader {
         }
         let place = usize::try_from(number - 1).expect("chunks that were reached fit in memory");
         let start = self.starts[place];
-        let (writer, end) = self.fill(&start)?;
+        let (bytes, end) = match start {
+            Start::Lease(from) => {
+                let (writer, end) = self.fill_leases(from)?;
+                (writer.finish_leases(self.snapshot, number), Some(end))
+            }
+            Start::Record(from) => {
+                let (writer, end) = self.fill(&from)?;
+                let bytes = writer.finish(self.snapshot, number, end.is_none());
+                (bytes, end.map(Start::Record))
+            }
+        };
         match end {
             Some(end) if self.starts.len() == place + 1 => self.starts.push(end),
             Some(_) => {}
             None => self.count = Some(number + 1),
         }
-        let last = end.is_none();
-        let bytes = writer.finish(self.snapshot, number, last);
-        Ok(Some(SnapshotChunk { number, last, bytes }))
+        Ok(Some(SnapshotChunk { number, last: end.is_none(), bytes }))
+    }
+
+    /// The leases of one chunk, and where the next one begins.
+    fn fill_leases(&self, from: u64) -> Result<(ChunkWriter, Start), StoreError> {
+        let mut writer = ChunkWriter::new(self.chunk_bytes_max);
+        let mut end = Start::Record([0; 12]);
+        self.view.walk_leases(from, |number, row| {
+            let bytes = writer.body_bytes();
+            if bytes > 0 && bytes + ROW_OVERHEAD_BYTES + row.len() > self.chunk_bytes_max {
+                end = Start::Lease(number);
+                return Ok(ControlFlow::Break(()));
+            }
+            let id = lease_at(number);
+            lease::decode(id, row)
+                .map_err(|damage| self.view.engine().corrupt(Part::Lease(id), damage))?;
+            writer.push(&number.to_le_bytes(), row);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((writer, end))
     }
 
     /// The records of one chunk, and where the next one begins.

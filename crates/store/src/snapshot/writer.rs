@@ -13,6 +13,7 @@ use crate::config::StoreConfig;
 use crate::directory::{Directory, Incoming, StateName};
 use crate::engine::{Commit, Engine};
 use crate::error::{Damage, Part, StoreError};
+use crate::lease::{self, lease_at};
 use crate::load::history;
 use crate::position::{Identity, Position, PositionRow, SystemSum};
 use crate::record::{Key, decode, id_of};
@@ -46,9 +47,11 @@ struct UnderWay {
     loader: Loader,
     /// What has come so far.
     tally: Tally,
+    leases: Tally,
     last: Option<Key>,
     /// Came, and is not written yet.
     rows: Vec<(Key, Vec<u8>)>,
+    lease_rows: Vec<(u64, Vec<u8>)>,
     rows_bytes: usize,
 }
 
@@ -109,12 +112,16 @@ impl SnapshotWriter {
         }
         match (chunk.body, &mut self.under_way) {
             (Body::Announcement(body), None) => {
-                let announcement = Announcement::decode(chunk.snapshot, body)?;
+                let announcement = Announcement::decode(chunk.format, chunk.snapshot, body)?;
                 self.under_way = Some(self.begin(chunk.snapshot, announcement)?);
             }
             (Body::Records { rows, last }, Some(under_way)) => {
                 under_way.take(rows, chunk.number, self.config.snapshot_commit_bytes)?;
                 self.complete = last;
+            }
+            (Body::Leases(rows), Some(under_way)) if under_way.last.is_none() => {
+                let bytes_max = self.config.snapshot_commit_bytes;
+                under_way.take_leases(rows, chunk.number, bytes_max)?;
             }
             _ => {
                 let (part, damage) = (Part::Chunk(chunk.number), Damage::Misplaced);
@@ -136,12 +143,15 @@ impl SnapshotWriter {
         let under_way = self.under_way.take().filter(|_| self.complete);
         let mut under_way = under_way.ok_or_else(|| damaged(Damage::Short))?;
         under_way.commit()?;
-        if under_way.tally != under_way.announcement.records {
+        let announced = &under_way.announcement;
+        if under_way.tally != announced.records || under_way.leases != announced.leases {
             return Err(damaged(Damage::Count));
         }
         let UnderWay { announcement, store, loader, .. } = under_way;
         store.write_first()?;
-        let kv = loader.finish();
+        let kv = loader
+            .finish()
+            .map_err(|source| StoreError::Index { file: store.file().into(), source })?;
         let name = name_of(&announcement.position);
         let incoming = self.incoming.take().expect("only this takes it, and takes all of `self`");
         incoming.publish(name)?;
@@ -171,6 +181,7 @@ impl SnapshotWriter {
             position: announcement.position.clone(),
             state: announcement.state,
             records: announcement.records,
+            leases: announcement.leases,
             system: SystemSum::of(&system),
             marks: Default::default(),
         };
@@ -184,8 +195,10 @@ impl SnapshotWriter {
             store,
             loader,
             tally: Tally::default(),
+            leases: Tally::default(),
             last: None,
             rows: Vec::new(),
+            lease_rows: Vec::new(),
             rows_bytes: 0,
         })
     }
@@ -219,11 +232,39 @@ impl UnderWay {
         Ok(())
     }
 
+    fn take_leases(
+        &mut self,
+        mut rows: Rows<'_>,
+        number: u64,
+        bytes_max: usize,
+    ) -> Result<(), StoreError> {
+        let damaged = |damage| StoreError::DamagedSnapshot { part: Part::Chunk(number), damage };
+        while let Some((key, row)) = rows.next_lease().map_err(damaged)? {
+            let number = u64::from_le_bytes(key);
+            let lease = lease_at(number);
+            let ttl_seconds = lease::decode(lease, row).map_err(damaged)?;
+            self.loader
+                .lease(lease, ttl_seconds)
+                .map_err(|source| StoreError::Index { file: self.engine.file().into(), source })?;
+            lease::add(&mut self.leases, lease, row.len());
+            self.rows_bytes += row.len();
+            self.lease_rows.push((number, row.to_vec()));
+        }
+        if self.rows_bytes >= bytes_max {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
     /// Writes what has come. A plain commit will do: what a crash leaves of it is removed.
     fn commit(&mut self) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut self.rows);
+        let leases = std::mem::take(&mut self.lease_rows);
         self.rows_bytes = 0;
         self.engine.commit(Commit::Plain, |tables| {
+            for (number, row) in &leases {
+                tables.set_lease(*number, row)?;
+            }
             rows.iter().try_for_each(|(key, row)| tables.insert(key, row))
         })
     }

@@ -41,6 +41,7 @@ fn first_row() -> PositionRow {
         position: Position::default(),
         state: state(1, -1),
         records: Tally::default(),
+        leases: Tally::default(),
         system: SystemSum::default(),
         marks: BTreeMap::new(),
     }
@@ -87,6 +88,7 @@ struct Content {
     compact_revision: i64,
     records: BTreeMap<RecordId, KvEvent>,
     system: BTreeMap<u64, Vec<u8>>,
+    leases: BTreeMap<LeaseId, i64>,
 }
 
 impl Run {
@@ -113,6 +115,16 @@ impl Run {
             content.index = number * 10;
             let system = vec![(1, format!("row {number}").into_bytes()), (2 + number % 2, vec![])];
             content.system.insert(1, system[0].1.clone());
+            // One comes, one is granted anew for longer, and one goes again.
+            let lease = LeaseId(i64::try_from(number).unwrap());
+            let leases =
+                vec![(LeaseId(-1), Some(lease.0)), (lease, Some(60)), (LeaseId(lease.0 - 3), None)];
+            for (lease, ttl_seconds) in &leases {
+                match ttl_seconds {
+                    Some(ttl_seconds) => content.leases.insert(*lease, *ttl_seconds),
+                    None => content.leases.remove(lease),
+                };
+            }
             let marks = (number / 3..=number / 3 + 1)
                 .map(|third| Revision(1 + i64::try_from(third * 3).unwrap() * revisions_each))
                 .filter(|mark| mark.0 <= revision)
@@ -122,6 +134,7 @@ impl Run {
                 flush: Flush {
                     records,
                     forgotten,
+                    leases,
                     state: state(revision, content.compact_revision),
                 },
                 system,
@@ -154,6 +167,11 @@ fn content(store: &Store) -> Result<Content, StoreError> {
         return Err(store.engine.corrupt(Part::RecordsAfter(RecordId::default()), Damage::Count));
     }
     assert_eq!(marks, written.row.marks);
+    let mut leases = BTreeMap::new();
+    read_leases(&view, written.row.leases, |lease, ttl_seconds| {
+        assert!(leases.insert(lease, ttl_seconds).is_none());
+        Ok(())
+    })?;
     let ids: Vec<RecordId> = records.keys().copied().collect();
     let events = store.read_records(&ids)?;
     assert!(events.iter().eq(records.values()));
@@ -166,6 +184,7 @@ fn content(store: &Store) -> Result<Content, StoreError> {
         compact_revision: state.compact_revision.0,
         records,
         system: written.system_content().into_iter().collect(),
+        leases,
     })
 }
 

@@ -1,4 +1,6 @@
-use quorate_disk::{MemoryDisk, Trace};
+use std::path::Path;
+
+use quorate_disk::{Disk, MemoryDisk, OpenOptions, Trace};
 use quorate_kv::Command;
 use quorate_store::{SnapshotChunk, SnapshotReader, StoreError};
 
@@ -74,6 +76,8 @@ fn recorded(log: &[Command], chunks: &[SnapshotChunk]) -> (Trace, usize, usize, 
     chunks.iter().for_each(|chunk| writer.write(&chunk.bytes).unwrap());
     let staged = writer.finish().unwrap();
     let committed = disk.trace().len();
+    // The log comes between, and it is that operation at which a crash finds both.
+    disk.open(Path::new("log"), OpenOptions::CreateNew).unwrap();
     let _ = staged.install(&mut member.stored).run().unwrap();
     let installed = disk.trace().len();
     (disk.trace(), begun, committed, installed)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use quorate_disk::{Disk, MemoryDisk};
 use quorate_kv::{
     Command, CompactionRequest, DeleteRangeRequest, KeyRange, KeyValue, Kv, KvConfig, KvEvent,
-    MemoryHistory, PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
+    LeaseExpireRequest, LeaseGrantRequest, LeaseId, MemoryHistory, PutRequest, RangeRequest,
+    RequestOp, Revision, TxnRequest,
 };
 use quorate_store::{
     Identity, LogExtent, Opened, Position, StagedKv, StoreConfig, StoreError, StoreJob, StoredKv,
@@ -52,11 +53,18 @@ pub(crate) struct Model {
     after: Vec<After>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct After {
     revision: i64,
     compact_revision: i64,
     digest: u64,
+    leases: Vec<(LeaseId, i64, Vec<Vec<u8>>)>,
+}
+
+/// The leases of a store, each with its seconds and its keys.
+fn leases(kv: &Kv) -> Vec<(LeaseId, i64, Vec<Vec<u8>>)> {
+    let keys = |lease| kv.lease_keys(lease).map(<[u8]>::to_vec).collect();
+    kv.leases().map(|(lease, ttl_seconds)| (lease, ttl_seconds, keys(lease))).collect()
 }
 
 impl Model {
@@ -65,20 +73,23 @@ impl Model {
         let mut model = Self { maps: vec![Map::new()], after: Vec::new() };
         model.note(&kv);
         for command in log {
-            let events = kv.apply(command).unwrap().events;
-            if !events.is_empty() {
-                let mut map = model.maps.last().unwrap().clone();
-                for event in events {
-                    match event {
-                        KvEvent::Put(record) => {
-                            map.insert(record.key.to_vec(), KeyValue::clone(&record));
-                        }
-                        KvEvent::Delete { key, .. } => {
-                            map.remove(&*key).unwrap();
-                        }
+            for event in kv.apply_in_term(TERM, command).unwrap().events {
+                let revision = match &event {
+                    KvEvent::Put(record) => record.mod_revision,
+                    KvEvent::Delete { mod_revision, .. } => *mod_revision,
+                };
+                if model.maps.len() < usize::try_from(revision.0).unwrap() {
+                    model.maps.push(model.maps.last().unwrap().clone());
+                }
+                let map = model.maps.last_mut().unwrap();
+                match event {
+                    KvEvent::Put(record) => {
+                        map.insert(record.key.to_vec(), KeyValue::clone(&record));
+                    }
+                    KvEvent::Delete { key, .. } => {
+                        map.remove(&*key).unwrap();
                     }
                 }
-                model.maps.push(map);
             }
             model.note(&kv);
         }
@@ -91,15 +102,17 @@ impl Model {
             revision: kv.revision().0,
             compact_revision: kv.compact_revision().0,
             digest: kv.digest(),
+            leases: leases(kv),
         });
     }
 
     /// Compares every readable revision with the model after `index` entries.
     pub(crate) fn check(&self, kv: &Kv, index: u64) {
-        let after = self.after[usize::try_from(index).unwrap()];
+        let after = &self.after[usize::try_from(index).unwrap()];
         assert_eq!(kv.revision().0, after.revision);
         assert_eq!(kv.compact_revision().0, after.compact_revision);
         assert_eq!(kv.digest(), after.digest);
+        assert_eq!(leases(kv), after.leases);
         for revision in after.compact_revision.max(1)..=after.revision {
             let map = &self.maps[usize::try_from(revision - 1).unwrap()];
             let read = kv.range(&everything_at(revision)).unwrap();
@@ -124,7 +137,7 @@ impl Random {
     }
 
     pub(crate) fn command(&mut self, revision_guess: i64) -> Command {
-        match self.below(12) {
+        match self.below(15) {
             0 | 1 => Command::DeleteRange(DeleteRangeRequest {
                 range: KeyRange { key: self.key(), range_end: Vec::new() },
                 previous: true,
@@ -145,11 +158,27 @@ impl Random {
                 });
                 Command::Txn(TxnRequest { success: puts.collect(), ..TxnRequest::default() })
             }
+            6 | 7 => Command::LeaseGrant(LeaseGrantRequest {
+                lease: self.lease(),
+                ttl_seconds: i64::try_from(self.below(200)).unwrap(),
+            }),
+            8 => Command::LeaseExpire(LeaseExpireRequest {
+                term: TERM - self.below(2),
+                leases: vec![self.lease(), self.lease()],
+            }),
+            9 | 10 => {
+                let (key, value, lease) = (self.key(), self.value(), self.lease());
+                Command::Put(PutRequest { key, value, lease, ..PutRequest::default() })
+            }
             _ => {
                 let (key, value, previous) = (self.key(), self.value(), self.below(2) == 0);
                 Command::Put(PutRequest { key, value, previous, ..PutRequest::default() })
             }
         }
+    }
+
+    fn lease(&mut self) -> LeaseId {
+        LeaseId(1 + i64::try_from(self.below(6)).unwrap())
     }
 
     fn key(&mut self) -> Vec<u8> {
@@ -218,7 +247,7 @@ impl Member {
 
     pub(crate) fn apply(&mut self, log: &[Command]) {
         let next = usize::try_from(self.applied).unwrap();
-        self.stored.apply(&log[next]).unwrap();
+        self.stored.apply(TERM, &log[next]).unwrap();
         self.applied += 1;
     }
 

@@ -150,6 +150,8 @@ fn kv_code_and_text(error: KvError) -> (Code, &'static str) {
             (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision")
         }
         KvError::LeaseNotFound => (Code::NotFound, "etcdserver: requested lease not found"),
+        KvError::LeaseExists => (Code::FailedPrecondition, "etcdserver: lease already exists"),
+        KvError::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
         // The enum may grow before this table does: as etcd does with errors it does not map.
         _ => (Code::Unknown, "etcdserver: the store refused the request"),
     }
@@ -242,6 +244,8 @@ mod tests {
                 "mvcc: required revision is a future revision",
             ),
             (KvError::LeaseNotFound, Code::NotFound, "requested lease not found"),
+            (KvError::LeaseExists, Code::FailedPrecondition, "lease already exists"),
+            (KvError::LeaseTtlTooLarge, Code::OutOfRange, "too large lease TTL"),
         ];
         for (error, code, text) in cases {
             check(error, code, &format!("etcdserver: {text}"));
