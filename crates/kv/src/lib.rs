@@ -72,7 +72,7 @@
 //! alone. When a lease runs out is not: time is no part of the state. Whoever leads counts it, and
 //! says so in a command ([`Command::LeaseExpire`]), which is carried out only in that leader's term.
 //! The keys of a lease vanish at one revision. What is kept is each lease with its seconds
-//! ([`Flush::leases`]); the keys are found again by the leases that their records name.
+//! ([`Flush::leases`]); when they run out is counted apart ([`LeaseDeadlines`]); the keys are found again by the leases that their records name.
 //!
 //! WATCHING
 //!
@@ -110,6 +110,7 @@ mod codec;
 mod command;
 mod compaction;
 mod config;
+mod deadlines;
 mod digest;
 mod error;
 mod flush;
@@ -133,6 +134,7 @@ mod watch;
 pub use checkpoint::CheckpointCursor;
 pub use command::{COMMAND_VERSION, DecodeError};
 pub use config::{KvConfig, KvLimits, LEASE_TTL_SECONDS_MAX, TXN_DEPTH_MAX};
+pub use deadlines::{LeaseDeadlines, LeaseRenewal, LeaseTime};
 pub use error::{KvError, ReadError};
 pub use history::{Flush, History, HistoryError, HistoryFailure, KvState};
 pub use kv::Kv;

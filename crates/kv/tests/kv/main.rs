@@ -10,6 +10,8 @@ mod cache;
 mod checkpoint;
 /// Starts from what was kept, at any moment, with checkpoints and without.
 mod crash;
+/// When leases run out.
+mod deadlines;
 /// The digest against what was done.
 mod digest;
 /// Commands as bytes: round trips, refusals, arbitrary bytes.
