@@ -183,6 +183,16 @@ impl LeaseDeadlines {
         Some(LeaseTime { ttl_seconds: timed.ttl_seconds, remaining_ms })
     }
 
+    /// The leases, the first to end first; in no order that matters where they end together. Empty
+    /// where this member does not lead.
+    pub fn by_deadline(&self) -> Vec<LeaseId> {
+        let leases = self.leading.iter().flat_map(|leading| &leading.leases);
+        let mut leases: Vec<(u64, LeaseId)> =
+            leases.map(|(lease, timed)| (timed.deadline_ms, *lease)).collect();
+        leases.sort_unstable();
+        leases.into_iter().map(|(_, lease)| lease).collect()
+    }
+
     /// How many leases are counted; none where this member does not lead.
     pub fn count(&self) -> usize {
         self.leading.as_ref().map_or(0, |leading| leading.leases.len())

@@ -90,22 +90,7 @@ impl Model {
                 deadlines.follow();
                 (self.leading, self.leases) = (false, Vec::new());
             }
-            Step::Lead { allowance_ms, leases } => {
-                let mut leases = leases.clone();
-                leases.sort_unstable();
-                leases.dedup_by_key(|(lease, _)| *lease);
-                self.term += 1;
-                self.leading = true;
-                let given = leases.iter().map(|(lease, ttl)| (LeaseId(*lease), *ttl));
-                deadlines.lead(self.term, self.now_ms, *allowance_ms, given);
-                let entry = |&(lease, ttl_seconds)| Entry {
-                    lease,
-                    ttl_seconds,
-                    deadline_ms: self.now_ms + allowance_ms + Self::ms(ttl_seconds),
-                    expiring: false,
-                };
-                self.leases = leases.iter().map(entry).collect();
-            }
+            Step::Lead { allowance_ms, leases } => self.lead(*allowance_ms, leases, deadlines),
             Step::Grant { lease, ttl_seconds } => {
                 deadlines.grant(LeaseId(*lease), *ttl_seconds, self.now_ms);
                 let deadline_ms = self.now_ms + Self::ms(*ttl_seconds);
@@ -158,6 +143,23 @@ impl Model {
         }
     }
 
+    fn lead(&mut self, allowance_ms: u64, leases: &[(i64, i64)], deadlines: &mut LeaseDeadlines) {
+        let mut leases = leases.to_vec();
+        leases.sort_unstable();
+        leases.dedup_by_key(|(lease, _)| *lease);
+        self.term += 1;
+        self.leading = true;
+        let given = leases.iter().map(|(lease, ttl)| (LeaseId(*lease), *ttl));
+        deadlines.lead(self.term, self.now_ms, allowance_ms, given);
+        let entry = |&(lease, ttl_seconds)| Entry {
+            lease,
+            ttl_seconds,
+            deadline_ms: self.now_ms + allowance_ms + Self::ms(ttl_seconds),
+            expiring: false,
+        };
+        self.leases = leases.iter().map(entry).collect();
+    }
+
     /// What is not expiring, in the order of deadlines.
     fn waiting(&self) -> Vec<(u64, i64)> {
         let waiting = self.leases.iter().filter(|entry| !entry.expiring);
@@ -177,6 +179,10 @@ proptest! {
             prop_assert_eq!(deadlines.next_deadline(), next);
             prop_assert_eq!(deadlines.term(), model.leading.then_some(model.term));
             prop_assert_eq!(deadlines.count(), model.leases.len());
+            let mut all = model.leases.clone();
+            all.sort_unstable_by_key(|entry| (entry.deadline_ms, entry.lease));
+            let all: Vec<LeaseId> = all.iter().map(|entry| LeaseId(entry.lease)).collect();
+            prop_assert_eq!(deadlines.by_deadline(), all);
             for lease in 0..7 {
                 let now_ms = model.now_ms;
                 let expected = model.find(lease).map(|entry| LeaseTime {

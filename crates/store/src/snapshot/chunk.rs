@@ -64,6 +64,9 @@ pub(crate) enum Body<'a> {
 /// The records or leases of a chunk.
 pub(crate) struct Rows<'a>(Decoder<'a>);
 
+/// A row with its key; nothing at the end.
+type NextRow<'a, K> = Option<(K, &'a [u8])>;
+
 /// A chunk being filled.
 pub(crate) struct ChunkWriter(Vec<u8>);
 
@@ -148,16 +151,16 @@ impl<'a> Chunk<'a> {
 
 impl<'a> Rows<'a> {
     /// The next record's key and row.
-    pub(crate) fn next(&mut self) -> Result<Option<(Key, &'a [u8])>, Damage> {
+    pub(crate) fn next(&mut self) -> Result<NextRow<'a, Key>, Damage> {
         self.next_keyed()
     }
 
     /// The next lease's key and row.
-    pub(crate) fn next_lease(&mut self) -> Result<Option<(LeaseKey, &'a [u8])>, Damage> {
+    pub(crate) fn next_lease(&mut self) -> Result<NextRow<'a, LeaseKey>, Damage> {
         self.next_keyed()
     }
 
-    fn next_keyed<const N: usize>(&mut self) -> Result<Option<([u8; N], &'a [u8])>, Damage> {
+    fn next_keyed<const N: usize>(&mut self) -> Result<NextRow<'a, [u8; N]>, Damage> {
         if self.0.is_empty() {
             return Ok(None);
         }
