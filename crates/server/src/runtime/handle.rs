@@ -13,7 +13,7 @@ use quorate_raft::{
 };
 use quorate_replica::{Event, StateMachine};
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RuntimeConfig;
 use super::input::{ApplyItem, Input, LogItem, Read, StoreItem};
@@ -23,7 +23,7 @@ use super::query::{Asked, BoxedQuery, Query};
 use super::running::StopReason;
 use super::snapshots::{Incoming, Source};
 use crate::identity::Incarnation;
-use crate::transport::{Admission, SnapshotOffer, Transport};
+use crate::transport::{Admission, LeaseMessage, SnapshotOffer, Transport};
 
 /// A way to reach one running member. Cheap to clone; outlives the member, whose calls then answer
 /// that it stopped.
@@ -46,6 +46,8 @@ pub(super) struct Shared<M: StateMachine> {
     pub(super) source: Option<Source<M>>,
     pub(super) status: watch::Sender<Status>,
     pub(super) stopped: watch::Sender<Option<StopReason>>,
+    /// Where lease messages of peers go, once somebody asks for them.
+    pub(super) lease_messages: OnceLock<mpsc::Sender<(NodeId, LeaseMessage)>>,
     /// Set as soon as there is a handle for it to be made from, which it holds in turn.
     pub(super) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -210,6 +212,30 @@ impl<M: HostedMachine> Handle<M> {
     pub fn connected_peers(&self) -> Vec<NodeId> {
         let transport = self.shared.transport.get().and_then(Weak::upgrade);
         transport.map_or_else(Vec::new, |transport| transport.connected())
+    }
+
+    /// Sends a lease message to a peer; answers whether there is a way and room. It may be lost all
+    /// the same.
+    pub fn send_lease_message(&self, to: NodeId, message: LeaseMessage) -> bool {
+        let transport = self.shared.transport.get().and_then(Weak::upgrade);
+        transport.is_some_and(|transport| transport.send_lease_message(to, message))
+    }
+
+    /// The peers' lease messages from now on, of which `waiting_max` may wait; beyond it they are
+    /// dropped. Nothing the second time: they go to one place.
+    pub fn lease_messages(
+        &self,
+        waiting_max: usize,
+    ) -> Option<mpsc::Receiver<(NodeId, LeaseMessage)>> {
+        let (sender, receiver) = mpsc::channel(waiting_max);
+        self.shared.lease_messages.set(sender).is_ok().then_some(receiver)
+    }
+
+    /// Hands a peer's lease message on. Dropped where nobody has asked for them, or too many wait.
+    pub fn peer_lease_message(&self, from: NodeId, message: LeaseMessage) {
+        if let Some(inbox) = self.shared.lease_messages.get() {
+            let _ = inbox.try_send((from, message));
+        }
     }
 
     /// The member as of the last batch of events that it handled.

@@ -142,6 +142,7 @@ where
         source: parts.machine.snapshot_source(),
         status: watch::Sender::new(replica.status()),
         stopped: watch::Sender::new(None),
+        lease_messages: OnceLock::new(),
         transport: OnceLock::new(),
     });
     let handle = Handle { shared: Arc::clone(&shared) };

@@ -1,6 +1,7 @@
 //! Raft messages as bytes and back. What a peer sends is parsed, never believed: any bytes at all
 //! give an envelope or a typed error. Whether the content makes sense is the core's to judge.
 
+mod lease;
 mod membership;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use quorate_raft::{
 use thiserror::Error;
 
 use crate::proto::peer as wire;
+pub(crate) use lease::{decode_lease, encode_lease};
 use wire::envelope::Message as WireMessage;
 
 /// Why bytes are not a message.

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-use super::codec::{CodecError, decode};
+use super::codec::{CodecError, decode, decode_lease};
 use super::frame::{FrameError, read};
 use super::handshake::{
     HEAD_BYTES, HandshakeError, Hello, MAGIC, Purpose, Refusal, TAIL_BYTES, VERSION, encode_answer,
@@ -353,7 +353,16 @@ impl Inbound {
         let mut buffer = BytesMut::new();
         loop {
             while let Some(payload) = read(&mut buffer, self.config.frame_bytes_max)? {
-                let envelope = decode(payload, self.config.message_items_max)?;
+                let items_max = self.config.message_items_max;
+                if let Some((from, to, message)) = decode_lease(&payload, items_max)? {
+                    self.check_address(from, to, sender)?;
+                    if self.lock().heard.get(&sender) != Some(&incarnation) {
+                        return Ok(());
+                    }
+                    self.inbox.deliver_lease_message(sender, message);
+                    continue;
+                }
+                let envelope = decode(payload, items_max)?;
                 self.check(&envelope, sender)?;
                 // Held while it is handed in: nothing of one life comes after word of the next.
                 let senders = self.lock();
@@ -369,14 +378,18 @@ impl Inbound {
     }
 
     fn check(&self, envelope: &Envelope, sender: NodeId) -> Result<(), InboundError> {
-        let (from, to) = (envelope.from, envelope.to);
-        if from != sender || to != self.identity.member {
-            return Err(InboundError::Address { sender: sender.0, from: from.0, to: to.0 });
-        }
+        self.check_address(envelope.from, envelope.to, sender)?;
         // The replica believes that the state is here once it sees this message, so it comes with
         // the state, on a connection for it, or not at all.
         if matches!(envelope.message, Message::InstallSnapshot { .. }) {
             return Err(InboundError::Snapshot);
+        }
+        Ok(())
+    }
+
+    fn check_address(&self, from: NodeId, to: NodeId, sender: NodeId) -> Result<(), InboundError> {
+        if from != sender || to != self.identity.member {
+            return Err(InboundError::Address { sender: sender.0, from: from.0, to: to.0 });
         }
         Ok(())
     }

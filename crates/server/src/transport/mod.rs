@@ -29,6 +29,7 @@ mod frame;
 mod handshake;
 mod inbound;
 mod known;
+mod lease;
 mod outbound;
 mod peers;
 mod queue;
@@ -48,6 +49,7 @@ use crate::runtime::{Handle, HostedMachine};
 pub(crate) use codec::{decode_configuration, encode_configuration};
 use inbound::Inbound;
 use known::Known;
+pub use lease::{LeaseAnswer, LeaseMessage, LeaseRefusal, LeaseRequest};
 use peers::Peers;
 pub use roster::{Roster, RosterError, ask_roster};
 pub use snapshot::{Admission, IncomingSnapshot, OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
@@ -80,6 +82,12 @@ pub trait Transport: Send + Sync + 'static {
         false
     }
 
+    /// Puts a lease message on its way; answers whether there is a connection for it and room. It may
+    /// be lost all the same.
+    fn send_lease_message(&self, _to: NodeId, _message: LeaseMessage) -> bool {
+        false
+    }
+
     /// Gives up all snapshots under way; their ends are not told.
     fn stop_snapshots(&self) {}
 }
@@ -88,6 +96,9 @@ pub trait Transport: Send + Sync + 'static {
 pub trait Inbox: Send + Sync + 'static {
     /// A message of the peer that its connection named.
     fn deliver(&self, envelope: Envelope);
+
+    /// A lease message of the peer that its connection named.
+    fn deliver_lease_message(&self, _from: NodeId, _message: LeaseMessage) {}
 
     /// What was under way to this peer may be lost.
     fn unreachable(&self, peer: NodeId);
@@ -129,6 +140,10 @@ pub trait Inbox: Send + Sync + 'static {
 impl<M: HostedMachine> Inbox for Handle<M> {
     fn deliver(&self, envelope: Envelope) {
         self.peer_message(envelope);
+    }
+
+    fn deliver_lease_message(&self, from: NodeId, message: LeaseMessage) {
+        self.peer_lease_message(from, message);
     }
 
     fn unreachable(&self, peer: NodeId) {
@@ -200,6 +215,8 @@ pub struct TransportConfig {
     pub queue_messages_max: usize,
     /// Bytes of entries that may wait to be sent to one peer, likewise.
     pub queue_bytes_max: usize,
+    /// Lease messages that may wait to be sent to one peer; beyond it no more are taken.
+    pub queue_lease_messages_max: usize,
     /// Milliseconds for a connection to come about and for its handshake, each.
     pub handshake_timeout_ms: u64,
     /// Milliseconds for which what was sent may stay unacknowledged by the peer's system before the
@@ -242,6 +259,7 @@ impl Default for TransportConfig {
             message_items_max: 32_768,
             queue_messages_max: 4096,
             queue_bytes_max: 64 << 20,
+            queue_lease_messages_max: 1024,
             handshake_timeout_ms: 3000,
             unacknowledged_ms_max: 3000,
             leaving_ms_max: 10_000,
@@ -339,6 +357,10 @@ impl Transport for PeerTransport {
             self.snapshots.send(dialer, snapshot);
             true
         })
+    }
+
+    fn send_lease_message(&self, to: NodeId, message: LeaseMessage) -> bool {
+        self.peers.send_lease_message(to, message)
     }
 
     fn stop_snapshots(&self) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Inbox;
-use super::codec::encode;
+use super::codec::{encode, encode_lease};
 use super::dial::{DialError, Dialer};
 use super::frame::write;
 use super::handshake::{Purpose, Refusal};
@@ -130,9 +130,13 @@ impl Outbound {
                     return ended.map_or_else(OutboundError::from, |_| OutboundError::Closed);
                 }
             };
-            for message in messages {
-                let written =
-                    write(&encode(&message), self.dialer.config.frame_bytes_max, &mut buffer);
+            let (from, to) = (self.dialer.identity.member, self.dialer.peer);
+            let leases = self.queue.take_lease_messages();
+            let payloads = messages.iter().map(encode);
+            let payloads =
+                payloads.chain(leases.iter().map(|message| encode_lease(from, to, message)));
+            for payload in payloads {
+                let written = write(&payload, self.dialer.config.frame_bytes_max, &mut buffer);
                 if let Err(error) = written {
                     // The replica sends it again, and in smaller pieces where it can.
                     tracing::error!(peer = %hex(self.dialer.peer), %error, "a message was not sent");

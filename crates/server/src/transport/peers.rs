@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use super::dial::Dialer;
 use super::inbound::Inbound;
 use super::known::{Known, Standing};
+use super::lease::LeaseMessage;
 use super::outbound::Outbound;
 use super::queue::SendQueue;
 use super::{Inbox, PeerIdentity, TransportConfig};
@@ -114,6 +115,11 @@ impl Peers {
                 peer.queue.push(messages);
             }
         }
+    }
+
+    /// Puts a lease message on its way; answers whether it could be taken.
+    pub(super) fn send_lease_message(&self, to: NodeId, message: LeaseMessage) -> bool {
+        self.lock().get(&to).is_some_and(|peer| peer.queue.push_lease_message(message))
     }
 
     /// How to reach this peer.

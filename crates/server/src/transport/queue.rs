@@ -9,6 +9,7 @@ use quorate_raft::{Envelope, Message};
 use tokio::sync::Notify;
 
 use super::TransportConfig;
+use super::lease::LeaseMessage;
 
 /// A bounded queue with one writer that does not wait and one reader that does.
 #[derive(Debug)]
@@ -17,12 +18,15 @@ pub(super) struct SendQueue {
     filled: Notify,
     messages_max: usize,
     bytes_max: usize,
+    lease_messages_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     messages: VecDeque<Envelope>,
     bytes: usize,
+    /// They are answered, and asked again by whoever asks; so beyond their limit none is taken.
+    lease_messages: VecDeque<LeaseMessage>,
     /// While there is no connection everything is dropped: what would be sent once there is one
     /// again would be stale, and the replica knows that it was lost.
     connected: bool,
@@ -36,6 +40,7 @@ impl SendQueue {
             filled: Notify::new(),
             messages_max: config.queue_messages_max,
             bytes_max: config.queue_bytes_max,
+            lease_messages_max: config.queue_lease_messages_max,
         }
     }
 
@@ -56,17 +61,35 @@ impl SendQueue {
         self.filled.notify_one();
     }
 
+    /// Takes a lease message in, if there is a connection and room.
+    pub(super) fn push_lease_message(&self, message: LeaseMessage) -> bool {
+        let mut state = self.lock();
+        if !state.connected || state.lease_messages.len() >= self.lease_messages_max {
+            return false;
+        }
+        state.lease_messages.push_back(message);
+        drop(state);
+        self.filled.notify_one();
+        true
+    }
+
+    /// The lease messages that wait.
+    pub(super) fn take_lease_messages(&self) -> VecDeque<LeaseMessage> {
+        std::mem::take(&mut self.lock().lease_messages)
+    }
+
     /// Whether there is a connection.
     pub(super) fn is_connected(&self) -> bool {
         self.lock().connected
     }
 
-    /// Everything that waits, as soon as there is anything.
+    /// Every message of Raft that waits, as soon as there is anything; none where only lease messages
+    /// do.
     pub(super) async fn take(&self) -> VecDeque<Envelope> {
         loop {
             {
                 let mut state = self.lock();
-                if !state.messages.is_empty() {
+                if !state.messages.is_empty() || !state.lease_messages.is_empty() {
                     state.bytes = 0;
                     return std::mem::take(&mut state.messages);
                 }
@@ -166,6 +189,23 @@ mod tests {
         queue.set_connected(true);
         queue.push(vec![heartbeat(1), heartbeat(2)]);
         assert_eq!(queue.take().await, [heartbeat(2)]);
+    }
+
+    #[tokio::test]
+    async fn lease_messages_wait_beside_the_others_and_are_bounded() {
+        let config = TransportConfig { queue_lease_messages_max: 1, ..TransportConfig::default() };
+        let queue = SendQueue::new(&config);
+        let message = |sequence| {
+            let (renew, leases) = (true, Vec::new());
+            LeaseMessage::Request(crate::transport::LeaseRequest { sequence, renew, leases })
+        };
+        assert!(!queue.push_lease_message(message(1)), "there is no connection");
+        queue.set_connected(true);
+        assert!(queue.push_lease_message(message(2)));
+        assert!(!queue.push_lease_message(message(3)), "there is no room");
+        assert!(queue.take().await.is_empty());
+        assert_eq!(queue.take_lease_messages(), [message(2)]);
+        assert!(queue.take_lease_messages().is_empty());
     }
 
     #[tokio::test]
