@@ -29,6 +29,7 @@ pub mod config;
 mod description;
 mod dev;
 pub mod identity;
+pub mod lease;
 mod logging;
 pub mod machine;
 pub mod member;

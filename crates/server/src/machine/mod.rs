@@ -2,6 +2,7 @@
 //! it what each member has published of itself, which is kept in a row of the same store.
 
 mod command;
+mod leases;
 mod queries;
 mod rows;
 mod snapshots;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::runtime::MachineError;
 pub use command::{Command, MemberAttributes};
+pub use leases::LeaseClock;
 pub use queries::{RangeQuery, TxnQuery, WatchQuery};
 use rows::{MEMBERS_ROW, Members};
 use snapshots::KvSnapshots;
@@ -43,6 +45,7 @@ pub struct KvMachine {
     /// given one at a time.
     job_under_way: bool,
     jobs: VecDeque<KvJob>,
+    leases: Arc<LeaseClock>,
     /// The last revision whose compaction has come to its end, for those who wait for one.
     compacted: watch::Sender<Revision>,
     /// The store's revision, for those who follow it, and up to where they were woken.
@@ -133,6 +136,7 @@ impl KvMachine {
             done: Arc::default(),
             job_under_way: false,
             jobs: VecDeque::new(),
+            leases: Arc::default(),
             compacted: watch::Sender::new(Revision(-1)),
             revisions: watch::Sender::new(stored.kv().revision()),
             announced: stored.kv().revision(),
@@ -195,6 +199,17 @@ impl KvMachine {
         }
     }
 
+    /// When leases run out, as far as this member knows.
+    pub fn lease_clock(&self) -> Arc<LeaseClock> {
+        Arc::clone(&self.leases)
+    }
+
+    /// Begins to count the leases, as the leader of this term: each lasts its whole time from now on,
+    /// and `allowance_ms` more.
+    pub fn lead_leases(&self, term: u64, allowance_ms: u64) {
+        self.leases.lead(self.kv(), term, allowance_ms);
+    }
+
     fn note_compaction(&self) {
         let revision = self.kv().compact_revision();
         if self.kv().compaction_is_done() {
@@ -243,6 +258,9 @@ impl StateMachine for KvMachine {
             Command::Kv(command) => {
                 let applied = self.stored.apply(entry.term.0, &command);
                 let applied = applied.map_err(|error| self.failure(error))?;
+                if let Ok(response) = &applied.result {
+                    self.leases.applied(self.kv(), &command, response);
+                }
                 self.note_revision();
                 applied.result.map(Applied::Kv)
             }
@@ -311,6 +329,9 @@ impl StateMachine for KvMachine {
     fn install(&mut self, staged: Staged) -> Result<(), MachineError> {
         let (state, configuration, members) = staged.take();
         let retire = state.install(&mut self.stored);
+        // A leader installs nothing: whoever leads next counts the new state's leases.
+        self.leases.deadlines().follow();
+        self.leases.note_ended();
         self.configuration = configuration;
         self.members = members;
         self.members_changed = false;

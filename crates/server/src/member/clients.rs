@@ -14,6 +14,7 @@ use tonic::transport::Server;
 
 use super::connections::{ConnectionLimit, accept};
 use crate::api::etcd::{ClusterInfo, Health, note_deadline, routes};
+use crate::lease::Lessor;
 use crate::machine::KvMachine;
 use crate::runtime::Handle;
 
@@ -28,6 +29,7 @@ pub(super) async fn serve_clients(
     listener: TcpListener,
     limit: ConnectionLimit,
     handle: Handle<KvMachine>,
+    lessor: Arc<Lessor>,
     info: Arc<ClusterInfo>,
     health: Health,
     mut stopping: watch::Receiver<bool>,
@@ -37,7 +39,7 @@ pub(super) async fn serve_clients(
         // The sender outlives the server; should it not, that too is the end.
         let _ = stopping.wait_for(|&stop| stop).await;
     };
-    let router = routes(handle, info, &health).into_axum_router().fallback(no_such_method);
+    let router = routes(handle, lessor, info, &health).into_axum_router().fallback(no_such_method);
     let served = Server::builder()
         .accept_http1(true)
         .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))

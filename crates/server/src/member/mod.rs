@@ -35,7 +35,8 @@ use crate::api::etcd::{
 use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
 use crate::description::Description;
 use crate::identity::ClusterId;
-use crate::machine::{KvMachine, MachineConfig, MemberAttributes};
+use crate::lease::{LeaseConfig, Lessor};
+use crate::machine::{KvMachine, LeaseClock, MachineConfig, MemberAttributes};
 use crate::random::random_u64;
 use crate::runtime::{Handle, Parts, Running, RuntimeConfig, StopReason, start};
 use crate::transport::{Inbox, PeerIdentity, PeerTransport, TransportConfig};
@@ -88,16 +89,17 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     // The log keeps its segments open, so this comes before the log.
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (running, info, clients, stop) = runtime.block_on(async {
+    let (running, leases, info, clients, stop) = runtime.block_on(async {
         let stop = stop_requested();
         // Before anything is written: a member that cannot be reached must not leave data behind.
         let peers = listen(&config.listen_peer_urls).await?;
         let clients = listen(&config.listen_client_urls).await?;
         let (data, known) = open_data(config).await?;
         let info = cluster_info(config, &data);
-        Ok::<_, StartError>((start_member(config, data, &known, peers)?, info, clients, stop))
+        let (running, leases) = start_member(config, data, &known, peers)?;
+        Ok::<_, StartError>((running, leases, info, clients, stop))
     })?;
-    runtime.block_on(serve(config, info, &running, clients, stop));
+    runtime.block_on(serve(config, info, &running, leases, clients, stop));
     // Closes all connections, so that nothing new arrives while the threads end.
     drop(runtime);
     Ok(running.stop())
@@ -159,7 +161,7 @@ fn start_member(
     mut data: DataDirectory,
     known: &Configuration,
     listeners: Vec<TcpListener>,
-) -> Result<Running<KvMachine>, StartError> {
+) -> Result<(Running<KvMachine>, Arc<LeaseClock>), StartError> {
     if data.incarnation.is_reborn() {
         tracing::warn!(
             "this member lost its data once: it gets it from the others, holds data and serves, and \
@@ -170,6 +172,7 @@ fn start_member(
     let (cluster, member) = (identity.cluster, NodeId(identity.member));
     let incarnation = data.incarnation;
     let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
+    let leases = machine.lease_clock();
     let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
     let raft = Config {
         election_timeout: ElectionTimeout::Randomized(config.election_timeout_ms),
@@ -201,14 +204,15 @@ fn start_member(
         },
     };
     let identity = PeerIdentity { cluster, member, incarnation };
-    Ok(start(parts, |handle| {
+    let running = start(parts, |handle| {
         let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
         let limits = TransportConfig {
             snapshot_bytes_per_second_max: config.catch_up_bytes_per_second,
             ..TransportConfig::default()
         };
         Arc::new(PeerTransport::start(&limits, identity, known, listeners, &inbox))
-    })?)
+    })?;
+    Ok((running, leases))
 }
 
 /// Standing at once when a connection breaks would break the promise that leases rest on.
@@ -251,11 +255,15 @@ async fn serve(
     config: &ServerConfig,
     info: ClusterInfo,
     running: &Running<KvMachine>,
+    leases: Arc<LeaseClock>,
     clients: Vec<TcpListener>,
     stop: impl Future<Output = &'static str>,
 ) {
     let info = Arc::new(info);
     let health = Health::not_serving().await;
+    let leases_config =
+        LeaseConfig::new(config.election_timeout_ms, info.limits.request_timeout_ms);
+    let lessor = Lessor::start(leases_config, running.handle().clone(), leases);
     let limit = ConnectionLimit::of_system();
     let (stopping, _) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -264,6 +272,7 @@ async fn serve(
             listener,
             limit.clone(),
             running.handle().clone(),
+            Arc::clone(&lessor),
             Arc::clone(&info),
             health.clone(),
             stopping.subscribe(),

@@ -34,6 +34,7 @@ use self::gate::Gate;
 use self::transport_errors::AsEtcdWordsThem;
 pub(crate) use self::transport_errors::note_deadline;
 use crate::identity::ClusterId;
+use crate::lease::Lessor;
 use crate::machine::KvMachine;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
@@ -141,7 +142,12 @@ impl Health {
 }
 
 /// Every service of the client port.
-pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>, health: &Health) -> Routes {
+pub fn routes(
+    handle: Handle<KvMachine>,
+    lessor: Arc<Lessor>,
+    info: Arc<ClusterInfo>,
+    health: &Health,
+) -> Routes {
     let message_bytes_max =
         info.limits.request_bytes_max.saturating_add(info.limits.message_overhead_bytes);
     let gate = Arc::new(Gate::new(handle, info));
@@ -153,6 +159,9 @@ pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>, health: &Health
         MaintenanceServer::new(maintenance::MaintenanceService::new(Arc::clone(&gate)))
             .max_decoding_message_size(message_bytes_max);
     let watch = watch::WatchServer::start(Arc::clone(&gate), message_bytes_max);
+    let lease = LeaseServer::new(lease::LeaseService::new(Arc::clone(&gate), lessor))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(usize::MAX);
     let cluster = ClusterServer::new(cluster::ClusterService::new(gate))
         .max_decoding_message_size(message_bytes_max);
     Routes::new(health)
@@ -160,7 +169,7 @@ pub fn routes(handle: Handle<KvMachine>, info: Arc<ClusterInfo>, health: &Health
         .add_service(AsEtcdWordsThem(maintenance))
         .add_service(AsEtcdWordsThem(cluster))
         .add_service(AsEtcdWordsThem(watch))
-        .add_service(LeaseServer::new(lease::LeaseService))
+        .add_service(AsEtcdWordsThem(lease))
 }
 
 /// The answer of a method that a later version brings.

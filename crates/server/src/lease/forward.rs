@@ -1,0 +1,145 @@
+//! Between members: who does not lead asks the one that does, over the connections that they have
+//! anyway.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_kv::LeaseTime;
+use quorate_raft::NodeId;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{Asked, LeaseError, Lessor};
+use crate::transport::{LeaseAnswer, LeaseMessage, LeaseRefusal, LeaseRequest};
+
+/// Requests to peers that wait for their answers. There are no more of them than batches of renewals
+/// and questions of clients under way.
+#[derive(Debug, Default)]
+pub(super) struct Forwards {
+    last: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, Forward>>,
+}
+
+#[derive(Debug)]
+struct Forward {
+    /// Who was asked: nobody else's answer counts.
+    to: NodeId,
+    respond: oneshot::Sender<LeaseAnswer>,
+}
+
+/// Takes the request off the list however it ends.
+struct Forwarded<'a> {
+    forwards: &'a Forwards,
+    sequence: u64,
+}
+
+impl Drop for Forwarded<'_> {
+    fn drop(&mut self) {
+        self.forwards.lock().remove(&self.sequence);
+    }
+}
+
+impl Forwards {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Forward>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, from: NodeId, answer: LeaseAnswer) {
+        let mut waiting = self.lock();
+        if waiting.get(&answer.sequence).is_some_and(|forward| forward.to == from)
+            && let Some(forward) = waiting.remove(&answer.sequence)
+        {
+            // Whoever asked may have gone on meanwhile.
+            let _ = forward.respond.send(answer);
+        }
+    }
+}
+
+impl Lessor {
+    /// Asks the leader, for as long as that one leads.
+    pub(super) async fn ask_peer(
+        &self,
+        leader: NodeId,
+        renew: bool,
+        asked: &[Asked],
+        deadline: Instant,
+    ) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
+        let sequence = self.forwards.last.fetch_add(1, Ordering::Relaxed);
+        let (respond, response) = oneshot::channel();
+        self.forwards.lock().insert(sequence, Forward { to: leader, respond });
+        let _forwarded = Forwarded { forwards: &self.forwards, sequence };
+        let leases = asked.iter().map(|asked| asked.lease).collect();
+        let request = LeaseMessage::Request(LeaseRequest { sequence, renew, leases });
+        if !self.handle.send_lease_message(leader, request) {
+            return Err(LeaseError::LeaderChanged);
+        }
+        let mut status = self.handle.status_changes();
+        let another = status.wait_for(|status| status.role.leader != Some(leader));
+        // What was sent may be lost with its connection, without a word: then it is asked again.
+        let patience = Instant::now() + Duration::from_millis(self.config.leader_allowance_ms);
+        let outcome = tokio::select! {
+            answer = response => answer.map_err(|_| LeaseError::Stopped)?.outcome,
+            another = another => {
+                another.map_err(|_| LeaseError::Stopped)?;
+                return Err(LeaseError::LeaderChanged);
+            }
+            () = tokio::time::sleep_until(patience.min(deadline)) => {
+                let over = Instant::now() >= deadline;
+                return Err(if over { LeaseError::TimedOut } else { LeaseError::LeaderChanged });
+            }
+        };
+        match outcome {
+            Ok(times) if times.len() == asked.len() => Ok(times),
+            Ok(_) | Err(LeaseRefusal::NotLeader) => Err(LeaseError::LeaderChanged),
+            Err(LeaseRefusal::Overload) => Err(LeaseError::Overload),
+        }
+    }
+
+    /// Answers peers, and hands on what they answer.
+    pub(super) async fn serve_peers(
+        self: Arc<Self>,
+        mut messages: mpsc::Receiver<(NodeId, LeaseMessage)>,
+    ) {
+        let under_way = Arc::new(Semaphore::new(self.config.peer_requests_max));
+        while let Some((from, message)) = messages.recv().await {
+            let request = match message {
+                LeaseMessage::Request(request) => request,
+                LeaseMessage::Answer(answer) => {
+                    self.forwards.answered(from, answer);
+                    continue;
+                }
+            };
+            // From here on they are counted, whatever the request has to wait for.
+            let arrived_ms = self.clock.now_ms();
+            let Ok(permit) = Arc::clone(&under_way).try_acquire_owned() else {
+                self.answer(from, request.sequence, Err(LeaseRefusal::Overload));
+                continue;
+            };
+            let lessor = Arc::clone(&self);
+            tokio::spawn(async move {
+                let asked = request.leases.iter().map(|&lease| Asked { lease, arrived_ms });
+                let asked: Vec<Asked> = asked.collect();
+                let times = lessor.ask_here(request.renew, &asked, lessor.deadline()).await;
+                let outcome = times.map_err(|error| match error {
+                    LeaseError::Overload => LeaseRefusal::Overload,
+                    _ => LeaseRefusal::NotLeader,
+                });
+                lessor.answer(from, request.sequence, outcome);
+                drop(permit);
+            });
+        }
+    }
+
+    fn answer(
+        &self,
+        to: NodeId,
+        sequence: u64,
+        outcome: Result<Vec<Option<LeaseTime>>, LeaseRefusal>,
+    ) {
+        // Where there is no way, whoever asked will ask again.
+        let answer = LeaseMessage::Answer(LeaseAnswer { sequence, outcome });
+        self.handle.send_lease_message(to, answer);
+    }
+}
