@@ -1,5 +1,6 @@
-//! `quorate get | put | del | txn | status | member`: the client, with etcdctl's verbs and flags.
+//! `quorate get | put | del | txn | lease | status | member`: the client, with etcdctl's verbs and flags.
 
+mod lease;
 mod member;
 mod output;
 mod requests;
@@ -64,6 +65,11 @@ pub(super) enum ClientCommand {
     Txn {
         #[command(flatten)]
         options: ClientOptions,
+    },
+    /// Make leases, renew them, end them: a key that is attached to one is deleted when it ends.
+    Lease {
+        #[command(subcommand)]
+        command: lease::LeaseCommand,
     },
     /// Show the members, add, remove or promote one.
     Member {
@@ -156,6 +162,7 @@ async fn execute(command: ClientCommand, before: ClientOptions) -> Result<(), Cl
             let response = client.txn(requests::transaction(&text)?).await?;
             output.transaction(&response)
         }
+        ClientCommand::Lease { command } => lease::execute(command, before).await,
         ClientCommand::Member { command } => member::execute(command, before).await,
         ClientCommand::Status { options } => status(&options.or(before)).await,
     }

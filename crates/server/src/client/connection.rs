@@ -164,7 +164,7 @@ impl Client {
         statuses
     }
 
-    async fn read<T, F>(&self, ask: impl Fn(Channel) -> F) -> Result<T, ClientError>
+    pub(super) async fn read<T, F>(&self, ask: impl Fn(Channel) -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
@@ -189,7 +189,10 @@ impl Client {
         })
     }
 
-    async fn write<T, F>(&self, send: impl FnOnce(Channel) -> F) -> Result<T, ClientError>
+    pub(super) async fn write<T, F>(
+        &self,
+        send: impl FnOnce(Channel) -> F,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {

@@ -45,6 +45,12 @@ pub enum ClientError {
         /// The key, as text.
         key: String,
     },
+    /// The lease is not there, or not any more.
+    #[error("lease {id:016x} expired or revoked")]
+    LeaseGone {
+        /// Its number.
+        id: i64,
+    },
     /// A member refused the request; nothing was done.
     #[error("{text}")]
     Refused {
@@ -98,7 +104,10 @@ impl ClientError {
     /// sense, 3 where no member served it, 4 where a write may have been done or not.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::KeyNotFound { .. } | Self::Refused { .. } | Self::SomeFailed { .. } => 1,
+            Self::KeyNotFound { .. }
+            | Self::LeaseGone { .. }
+            | Self::Refused { .. }
+            | Self::SomeFailed { .. } => 1,
             Self::NoEndpoints | Self::Endpoint { .. } | Self::Syntax(_) | Self::Usage { .. } => 2,
             Self::Unavailable { .. } | Self::NotServed { .. } | Self::Io { .. } => 3,
             Self::Unknown { .. } => 4,

@@ -4,6 +4,7 @@
 mod connection;
 mod endpoints;
 mod error;
+mod leases;
 mod txn_language;
 
 pub use connection::{Client, ClientConfig};

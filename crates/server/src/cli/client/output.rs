@@ -1,5 +1,6 @@
 //! How answers are printed: for people, or as one JSON object for scripts.
 
+mod leases;
 mod members;
 
 use std::io::{self, Write};

@@ -96,6 +96,12 @@ pub(in crate::cli) struct PutArguments {
     /// Keep the value that is there.
     #[arg(long, conflicts_with = "value")]
     ignore_value: bool,
+    /// Attach the key to this lease, in hexadecimal as `lease grant` shows it.
+    #[arg(long, value_parser = lease_number, conflicts_with = "ignore_lease")]
+    lease: Option<i64>,
+    /// Keep the lease that is there.
+    #[arg(long)]
+    ignore_lease: bool,
 }
 
 #[derive(Debug, Args)]
@@ -191,7 +197,8 @@ impl PutArguments {
             value: value.into(),
             prev_kv: self.prev_kv,
             ignore_value: self.ignore_value,
-            ..Default::default()
+            lease: self.lease.unwrap_or(0),
+            ignore_lease: self.ignore_lease,
         })
     }
 }
@@ -203,6 +210,11 @@ impl DelArguments {
         let (key, range_end) = (key.into(), range_end.into());
         Ok(wire::DeleteRangeRequest { key, range_end, prev_kv: self.prev_kv })
     }
+}
+
+/// The number of a lease, as it is printed.
+pub(super) fn lease_number(text: &str) -> Result<i64, std::num::ParseIntError> {
+    i64::from_str_radix(text, 16)
 }
 
 fn present(key: &OsString) -> Result<Vec<u8>, ClientError> {
