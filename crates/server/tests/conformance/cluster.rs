@@ -31,6 +31,7 @@ pub(crate) mod proto {
 
 use proto::etcdserverpb::cluster_client::ClusterClient;
 use proto::etcdserverpb::kv_client::KvClient;
+use proto::etcdserverpb::lease_client::LeaseClient;
 use proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use proto::etcdserverpb::{PutRequest, RangeRequest, StatusRequest, StatusResponse};
 use proto::mvccpb::KeyValue;
@@ -239,6 +240,11 @@ impl Cluster {
     pub(crate) async fn put(&self, index: usize, key: &str, value: &str) {
         let put = put(key.to_owned(), value.to_owned());
         self.kv(index).put(put).await.unwrap_or_else(|error| panic!("put {key}: {error}"));
+    }
+
+    /// The leases of one member.
+    pub(crate) fn lease(&self, index: usize) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel(index)).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// A connection to one member.

@@ -14,6 +14,8 @@ mod etcd_programs;
 mod etcdctl;
 /// kill -9 of the leader under load, again and again.
 mod kill_leader;
+/// Leases, as long as they last.
+mod lease;
 /// A steady load, and whether what was acknowledged is there.
 mod load;
 /// Members that come and go.

@@ -7,7 +7,8 @@ use crate::cluster::proto::etcdserverpb as wire;
 use wire::compare::TargetUnion;
 use wire::request_op::Request;
 
-/// One call of the KV service.
+/// One call of the KV service, or of those of the Lease service whose answers do not depend on time
+/// but for what is masked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     Range(wire::RangeRequest),
@@ -15,6 +16,9 @@ pub(super) enum Call {
     DeleteRange(wire::DeleteRangeRequest),
     Txn(wire::TxnRequest),
     Compact(wire::CompactionRequest),
+    LeaseGrant(wire::LeaseGrantRequest),
+    LeaseRevoke(wire::LeaseRevokeRequest),
+    LeaseTimeToLive(wire::LeaseTimeToLiveRequest),
 }
 
 /// What a call is answered with.
@@ -25,6 +29,9 @@ pub(super) enum Answer {
     DeleteRange(wire::DeleteRangeResponse),
     Txn(wire::TxnResponse),
     Compact(wire::CompactionResponse),
+    LeaseGrant(wire::LeaseGrantResponse),
+    LeaseRevoke(wire::LeaseRevokeResponse),
+    LeaseTimeToLive(wire::LeaseTimeToLiveResponse),
 }
 
 pub(super) type Outcome = Result<Answer, Status>;
@@ -44,6 +51,9 @@ impl Call {
             Call::DeleteRange(_) => "DeleteRange",
             Call::Txn(_) => "Txn",
             Call::Compact(_) => "Compact",
+            Call::LeaseGrant(_) => "LeaseGrant",
+            Call::LeaseRevoke(_) => "LeaseRevoke",
+            Call::LeaseTimeToLive(_) => "LeaseTimeToLive",
         }
     }
 
@@ -58,16 +68,20 @@ impl Call {
                             Some(Request::RequestRange(range)) if range.serializable)
                     })
             }
+            // Its header's revision is that of the member.
+            Call::LeaseTimeToLive(_) => true,
             Call::Put(_) | Call::DeleteRange(_) | Call::Compact(_) => false,
+            Call::LeaseGrant(_) | Call::LeaseRevoke(_) => false,
         }
     }
 
     /// Whether it goes through the log, so that the member that answers it has caught up.
     pub(super) fn is_proposed(&self) -> bool {
         match self {
-            Call::Range(_) => false,
+            Call::Range(_) | Call::LeaseTimeToLive(_) => false,
             Call::Txn(txn) => !is_read_only(txn),
             Call::Put(_) | Call::DeleteRange(_) | Call::Compact(_) => true,
+            Call::LeaseGrant(_) | Call::LeaseRevoke(_) => true,
         }
     }
 
@@ -79,6 +93,7 @@ impl Call {
             Call::Txn(txn) => anchors.resolve_txn(txn),
             Call::Compact(compaction) => anchors.resolve(&mut compaction.revision),
             Call::Put(_) | Call::DeleteRange(_) => {}
+            Call::LeaseGrant(_) | Call::LeaseRevoke(_) | Call::LeaseTimeToLive(_) => {}
         }
         call
     }
@@ -92,6 +107,9 @@ impl Answer {
             Answer::DeleteRange(delete) => &delete.header,
             Answer::Txn(txn) => &txn.header,
             Answer::Compact(compaction) => &compaction.header,
+            Answer::LeaseGrant(granted) => &granted.header,
+            Answer::LeaseRevoke(revoked) => &revoked.header,
+            Answer::LeaseTimeToLive(lease) => &lease.header,
         };
         header.as_ref().map(|header| header.revision)
     }

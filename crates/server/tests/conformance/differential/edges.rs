@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::call::{Call, everything, from_begin, from_compacted, from_now};
 use crate::cluster::proto::etcdserverpb as wire;
-use wire::compare::TargetUnion;
+use wire::compare::{CompareTarget, TargetUnion};
 use wire::request_op::Request;
 
 /// `--max-request-bytes`, the default of both.
@@ -32,7 +32,54 @@ pub(super) fn all() -> Vec<(&'static str, Vec<Call>)> {
         ("requests as large as they may be, and larger", sizes()),
         ("messages as large as they may be, and larger", message_sizes()),
         ("sorting many keys", sorting()),
+        ("leases and what is attached to them", leases()),
     ]
+}
+
+/// Grants of all kinds; keys that come, stay, move and go; and what is left of it all.
+fn leases() -> Vec<Call> {
+    let grant = |id, ttl| Call::LeaseGrant(wire::LeaseGrantRequest { id, ttl });
+    let revoke = |id| Call::LeaseRevoke(wire::LeaseRevokeRequest { id });
+    let show = |id| {
+        [true, false].map(|keys| Call::LeaseTimeToLive(wire::LeaseTimeToLiveRequest { id, keys }))
+    };
+    let put = |key: &str, lease, ignore_lease| {
+        let (key, value) = (bytes(key), bytes("v"));
+        wire::PutRequest { key, value, lease, ignore_lease, ..Default::default() }
+    };
+    let with_lease = |lease| wire::Compare {
+        key: bytes("a"),
+        target: CompareTarget::Lease.into(),
+        target_union: Some(TargetUnion::Lease(lease)),
+        ..Default::default()
+    };
+    let mut all = vec![revoke(1)];
+    all.extend(show(1));
+    for ttl in [9_000_000_001, i64::MAX, 9_000_000_000] {
+        all.extend([grant(1, ttl), grant(1, 3600), grant(1, 9_000_000_001)]);
+    }
+    all.extend(show(1));
+    all.extend([grant(2, 3600), Call::Put(put("a", 1, false)), Call::Put(put("b", 1, false))]);
+    all.extend([Call::Put(put("c", 1, false)), Call::Put(put("c", 0, true))]);
+    all.extend(show(1));
+    all.extend([Call::Put(put("a", 2, false)), Call::Put(put("b", 0, false))]);
+    all.extend([show(1), show(2)].concat());
+    all.extend([1, 2, 0, -1].map(|lease| {
+        let put = Request::RequestPut(put("a", 0, true));
+        Call::Txn(if_else(vec![with_lease(lease)], vec![put], vec![get("a")]))
+    }));
+    // One of them fails, so none of it is done.
+    let puts =
+        [("x", 1), ("y", 99)].map(|(key, lease)| Request::RequestPut(put(key, lease, false)));
+    all.push(Call::Txn(then(puts.to_vec())));
+    let attach = ["z", "y", "x"].map(|key| Request::RequestPut(put(key, 1, false)));
+    all.push(Call::Txn(then([attach.to_vec(), vec![delete("c", "")]].concat())));
+    all.extend(show(1));
+    // Their keys go in order and at one revision; what has none makes none.
+    all.extend([revoke(1), everything(0, false), revoke(1), grant(1, 3600), revoke(1)]);
+    all.extend([everything(0, false), revoke(2), everything(0, false)]);
+    all.extend(show(2));
+    all
 }
 
 fn bytes(text: &str) -> Bytes {

@@ -26,6 +26,10 @@ const LONG: usize = 4;
 /// With so many keys or more, a sequence begins with all of them there.
 const KEYS_MANY: usize = 20;
 
+/// The leases that sequences make, all of them for so long that none ends by itself.
+pub(super) const LEASES: [i64; 3] = [1, 2, 7];
+const LEASE_SECONDS: i64 = 3600;
+
 /// Uniform numbers from a seed (SplitMix64).
 pub(super) struct Rng(u64);
 
@@ -108,8 +112,11 @@ fn any_operation(txn: &wire::TxnRequest, is: &impl Fn(&Request) -> bool) -> bool
 struct Style {
     keys: Vec<Bytes>,
     values: Vec<Bytes>,
-    /// How often each kind of call is made: range, put, delete, transaction, compaction.
-    weights: [usize; 5],
+    /// How often each kind of call is made: range, put, delete, transaction, compaction, and what has
+    /// to do with leases.
+    weights: [usize; 6],
+    /// Times in a thousand that a put names a lease.
+    leases: usize,
     /// Times in a thousand that an option is used at all.
     options: usize,
 }
@@ -148,8 +155,11 @@ impl Style {
             weight(rng, 12),
             weight(rng, 25),
             weight(rng, 4),
+            weight(rng, 10),
         ];
-        Style { keys, values, weights, options: rng.pick(&[30, 120, 350]) }
+        // A lease that is not there fails the whole transaction, so most puts name none.
+        let leases = if weights[5] == 0 { 6 } else { rng.pick(&[6, 60, 200]) };
+        Style { keys, values, weights, leases, options: rng.pick(&[30, 120, 350]) }
     }
 }
 
@@ -227,6 +237,7 @@ impl Generator {
             Some(2) => Call::DeleteRange(self.delete_range()),
             Some(3) => Call::Txn(self.txn()),
             Some(4) => Call::Compact(self.compaction()),
+            Some(5) => self.lease_call(),
             _ => Call::Put(self.put()),
         }
     }
@@ -378,11 +389,32 @@ impl Generator {
         if put.ignore_value && !self.seldom() {
             put.value = Bytes::new();
         }
-        if self.seldom() {
-            // No lease exists.
-            put.lease = self.rng.pick(&[1, 7, -1, i64::MAX]);
+        if self.rng.chance(self.style.leases) && (!put.ignore_lease || self.seldom()) {
+            put.lease = self.lease();
         }
         put
+    }
+
+    /// One that may be there, or seldom one that never is.
+    fn lease(&mut self) -> i64 {
+        if self.seldom() { self.rng.pick(&[-1, i64::MAX]) } else { self.rng.pick(&LEASES) }
+    }
+
+    fn lease_call(&mut self) -> Call {
+        let id = self.lease();
+        match self.rng.below(8) {
+            0..=3 => {
+                // Those that never are must not come to be.
+                let odd = self.seldom() || !LEASES.contains(&id);
+                let ttl = if odd { 9_000_000_001 } else { LEASE_SECONDS };
+                Call::LeaseGrant(wire::LeaseGrantRequest { id, ttl })
+            }
+            4 => Call::LeaseRevoke(wire::LeaseRevokeRequest { id }),
+            _ => {
+                let keys = self.rng.chance(800);
+                Call::LeaseTimeToLive(wire::LeaseTimeToLiveRequest { id, keys })
+            }
+        }
     }
 
     fn delete_range(&mut self) -> wire::DeleteRangeRequest {
@@ -506,7 +538,7 @@ impl Generator {
             1 => Some(TargetUnion::CreateRevision(self.compared_revision())),
             2 => Some(TargetUnion::ModRevision(self.compared_revision())),
             3 => Some(TargetUnion::Value(self.rng.pick(&self.style.values))),
-            4 => Some(TargetUnion::Lease(self.rng.pick(&[0, 0, 1, -1]))),
+            4 => Some(TargetUnion::Lease(self.rng.pick(&[0, 0, 1, 2, -1]))),
             _ => None,
         };
         let (key, range_end) =

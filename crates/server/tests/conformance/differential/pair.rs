@@ -9,9 +9,11 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::call::{Anchors, Answer, Call, Outcome, Step, everything};
+use super::generate::LEASES;
 use crate::cluster::Cluster;
 use crate::cluster::proto::etcdserverpb as wire;
 use crate::cluster::proto::etcdserverpb::kv_client::KvClient;
+use crate::cluster::proto::etcdserverpb::lease_client::LeaseClient;
 use crate::etcd_programs;
 use crate::process::{Process, free_port, until};
 
@@ -86,9 +88,9 @@ pub(super) struct Exchange {
 /// See the module.
 pub(super) struct Pair {
     _etcd: Etcd,
-    etcd_client: KvClient<Channel>,
+    etcd_client: Clients,
     _cluster: Cluster,
-    members: Vec<KvClient<Channel>>,
+    members: Vec<Clients>,
     /// Which members are known to hold all that was done: only they may be asked for what they
     /// have, since only their answers cannot be old.
     caught_up: Vec<bool>,
@@ -101,9 +103,9 @@ impl Pair {
         let etcd = Etcd::start().await;
         let cluster = Cluster::start(member_count).await;
         Self {
-            etcd_client: client(etcd.channel()),
+            etcd_client: Clients::of(etcd.channel()),
             _etcd: etcd,
-            members: (0..member_count).map(|index| client(cluster.channel(index))).collect(),
+            members: (0..member_count).map(|index| Clients::of(cluster.channel(index))).collect(),
             _cluster: cluster,
             caught_up: vec![false; member_count],
             anchors: Anchors { begin: 1, now: 1, compacted: -1 },
@@ -153,21 +155,21 @@ impl Pair {
         let clean = async {
             let of_etcd = |error| ("etcd", error);
             let of_quorate = |error| ("quorate", error);
-            let etcd = empty(&mut self.etcd_client).await.map_err(of_etcd)?;
-            let quorate = empty(&mut self.members[0]).await.map_err(of_quorate)?;
+            let etcd = self.etcd_client.empty().await.map_err(of_etcd)?;
+            let quorate = self.members[0].empty().await.map_err(of_quorate)?;
             let mut now = etcd;
             if etcd != quorate {
                 // One put and one delete at least, so that both can arrive at the same number.
                 now = etcd.max(quorate) + 2;
-                advance(&mut self.etcd_client, etcd, now).await.map_err(of_etcd)?;
-                advance(&mut self.members[0], quorate, now).await.map_err(of_quorate)?;
+                advance(&mut self.etcd_client.kv, etcd, now).await.map_err(of_etcd)?;
+                advance(&mut self.members[0].kv, quorate, now).await.map_err(of_quorate)?;
             }
             // The ways to a common revision differ, so nobody may look back at them.
             let forget = compactions || etcd != quorate;
             if forget && self.anchors.compacted < now {
                 let compaction = wire::CompactionRequest { revision: now, physical: false };
-                self.etcd_client.compact(compaction).await.map_err(of_etcd)?;
-                self.members[0].compact(compaction).await.map_err(of_quorate)?;
+                self.etcd_client.kv.compact(compaction).await.map_err(of_etcd)?;
+                self.members[0].kv.compact(compaction).await.map_err(of_quorate)?;
                 self.anchors.compacted = now;
             }
             Ok(now)
@@ -178,6 +180,28 @@ impl Pair {
         self.caught_up.fill(false);
         self.caught_up[0] = true;
         self.anchors = Anchors { begin: now, now, ..self.anchors };
+    }
+}
+
+/// The services of one server.
+#[derive(Clone)]
+struct Clients {
+    kv: KvClient<Channel>,
+    lease: LeaseClient<Channel>,
+}
+
+impl Clients {
+    fn of(channel: Channel) -> Self {
+        Self { kv: client(channel.clone()), lease: LeaseClient::new(channel) }
+    }
+
+    /// Ends the leases that sequences make, deletes everything, and answers the revision after that.
+    async fn empty(&mut self) -> Result<i64, Status> {
+        for id in LEASES {
+            // Most of them are not there.
+            let _ = self.lease.lease_revoke(wire::LeaseRevokeRequest { id }).await;
+        }
+        empty(&mut self.kv).await
     }
 }
 
@@ -199,7 +223,8 @@ async fn advance(client: &mut KvClient<Channel>, from: i64, to: i64) -> Result<(
     Ok(())
 }
 
-async fn make(mut client: KvClient<Channel>, call: Call) -> Outcome {
+async fn make(clients: Clients, call: Call) -> Outcome {
+    let Clients { kv: mut client, mut lease } = clients;
     Ok(match call {
         Call::Range(range) => Answer::Range(client.range(range).await?.into_inner()),
         Call::Put(put) => Answer::Put(client.put(put).await?.into_inner()),
@@ -209,6 +234,13 @@ async fn make(mut client: KvClient<Channel>, call: Call) -> Outcome {
         Call::Txn(txn) => Answer::Txn(client.txn(txn).await?.into_inner()),
         Call::Compact(compaction) => {
             Answer::Compact(client.compact(compaction).await?.into_inner())
+        }
+        Call::LeaseGrant(grant) => Answer::LeaseGrant(lease.lease_grant(grant).await?.into_inner()),
+        Call::LeaseRevoke(revoke) => {
+            Answer::LeaseRevoke(lease.lease_revoke(revoke).await?.into_inner())
+        }
+        Call::LeaseTimeToLive(asked) => {
+            Answer::LeaseTimeToLive(lease.lease_time_to_live(asked).await?.into_inner())
         }
     })
 }
