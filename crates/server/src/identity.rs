@@ -62,7 +62,8 @@ impl fmt::Display for Incarnation {
 
 /// The id of a member that its cluster began with: its peer URLs, whatever their order, and the
 /// cluster's token (`--initial-cluster-token`). A member that is added to a running cluster gets
-/// its id from the moment as well (`added_unix_s`) and from an empty token.
+/// its id from the moment as well (`added_unix_s`), and from the version of the configuration that it is
+/// added to in place of the token, which is empty in etcd.
 pub fn member_id(peer_urls: &[String], cluster_token: &str, added_unix_s: Option<u64>) -> NodeId {
     let mut sorted: Vec<&str> = peer_urls.iter().map(String::as_str).collect();
     sorted.sort_unstable();

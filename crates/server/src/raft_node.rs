@@ -97,6 +97,7 @@ fn start_on(
         machine: RaftNodeMachine::default(),
         writer,
         reader,
+        committed: Configuration::default(),
         incarnation: Incarnation::default(),
         // A proposal waits for its commit, however long that takes.
         config: RuntimeConfig { request_timeout_ms: None, ..RuntimeConfig::default() },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{EXIT_DONE, EXIT_REFUSED, complain, say};
-use crate::member::{KnownMember, Recovery, RecoveryError};
+use crate::member::{Answer, KnownMember, Recovery, RecoveryError};
 
 #[derive(Debug, Args)]
 pub(super) struct RecoverArguments {
@@ -39,10 +39,11 @@ fn recover(arguments: &RecoverArguments) -> Result<(), RecoveryError> {
     let members = ask(&recovery)?;
     for member in &members {
         let own = member.id.0 == identity.member;
-        let fate = match member.up {
+        let fate = match member.answer {
             _ if own => "stays",
-            Some(_) => "is up, and goes",
-            None => "does not answer, and goes",
+            Answer::Up(_) => "is up, and goes",
+            Answer::Silence => "takes connections and says nothing, and goes",
+            Answer::None => "does not answer, and goes",
         };
         say(format_args!("  {}: {fate}\n", describe(member)));
         if own && !member.votes {

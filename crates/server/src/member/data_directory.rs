@@ -5,6 +5,7 @@
 //! ```text
 //!   <data-dir>/log/     the log, with the member's identity in every segment
 //!   <data-dir>/store/   the state machine's state, up to some entry of the log
+//!   <data-dir>/joined   of one that joined a running cluster: what it was told then
 //! ```
 //!
 //! The log is the truth and the store what was made of it so far: one without a store makes its
@@ -186,7 +187,8 @@ impl DataDirectory {
         Self::open_or_create(&config.data_directory, identity, first)
     }
 
-    /// The directory's member must be the one that the flags describe, by its address or its name.
+    /// The directory's member must be the one that the flags describe, by its address or its name; or
+    /// nobody else's, for a member may be moving.
     fn check_owner(&self, config: &ServerConfig) -> Result<(), DataDirectoryError> {
         let wal::Identity { member, .. } = self.log.identity();
         let Some(known) = self.recovered.configuration().members.get(&NodeId(member)) else {
@@ -195,7 +197,13 @@ impl DataDirectory {
         let description = Description::of(known);
         let own_url = config.members.get(&config.member).map(|own| own.peer_url.clone());
         let same_url = own_url.as_ref().is_some_and(|url| description.peer_urls.contains(url));
-        if same_url || description.name == config.name {
+        let others = &self.recovered.configuration().members;
+        let others = others.iter().filter(|(id, _)| id.0 != member).map(|(_, other)| other);
+        let is_of_another = others.map(Description::of).any(|other| {
+            own_url.as_ref().is_some_and(|url| other.peer_urls.contains(url))
+                || other.name == config.name
+        });
+        if same_url || description.name == config.name || !is_of_another {
             return Ok(());
         }
         Err(DataDirectoryError::Other {

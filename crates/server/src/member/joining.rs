@@ -1,9 +1,19 @@
 //! A member that joins a running cluster does not know its own number: whoever added it has made it
 //! up. It asks the members that its flags name, and finds itself among theirs by its peer URLs. The
 //! same answer says whether it was there before and has lost its data since.
+//!
+//! What it was told is kept beside its log, for the log comes to it only in the end. Until then it
+//! says what nobody behind can tell: that this is a member.
+//!
+//! ```text
+//!   <data-dir>/joined     version u8 | protobuf: quorate.peer.Configuration | crc32c of all before, 4
+//! ```
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
+use quorate_disk::{Disk, DiskError, OpenOptions, RealDisk};
 use quorate_raft::{Configuration, NodeId};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -11,7 +21,9 @@ use tokio::time::Instant;
 use crate::config::{ServerConfig, Url};
 use crate::description::Description;
 use crate::identity::{ClusterId, Incarnation};
-use crate::transport::{Roster, RosterError, TransportConfig, ask_roster};
+use crate::transport::{
+    Roster, RosterError, TransportConfig, ask_roster, decode_configuration, encode_configuration,
+};
 
 /// How long the others are asked before the member gives up: they may be starting too.
 const ASKING_MS_MAX: u64 = 30_000;
@@ -114,6 +126,64 @@ pub(super) async fn ask_once(config: &ServerConfig, cluster: ClusterId) -> Optio
     None
 }
 
+const JOINED_FILE: &str = "joined";
+const JOINED_FILE_NEW: &str = "joined.new";
+const JOINED_VERSION: u8 = 1;
+
+/// Keeps what a member was told when it joined, before it has a log.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn keep(directory: &Path, configuration: &Configuration) -> Result<(), DiskError> {
+    let mut bytes = vec![JOINED_VERSION];
+    bytes.extend(encode_configuration(configuration));
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    let (new, file) = (directory.join(JOINED_FILE_NEW), directory.join(JOINED_FILE));
+    RealDisk.create_directory(directory)?;
+    if RealDisk.exists(&new)? {
+        RealDisk.remove(&new)?;
+    }
+    let written = RealDisk.open(&new, OpenOptions::CreateNew)?;
+    written.write_at(0, &bytes)?;
+    written.sync()?;
+    RealDisk.rename(&new, &file)?;
+    RealDisk.sync_directory(directory)
+}
+
+/// What is kept of a member's joining.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// It was told this.
+    Told(Configuration),
+    /// It has not joined: its cluster began with it.
+    Nothing,
+    /// It cannot be read. Others tell it again, once they reach this member.
+    Damaged,
+}
+
+/// What was kept.
+pub(super) fn kept(directory: &Path) -> Kept {
+    let bytes = match std::fs::read(directory.join(JOINED_FILE)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Kept::Nothing,
+        Err(_) => Vec::new(),
+    };
+    unsealed(&bytes).and_then(decode_configuration).map_or_else(
+        || {
+            tracing::warn!("what this member was told when it joined is damaged, and passed over");
+            Kept::Damaged
+        },
+        Kept::Told,
+    )
+}
+
+fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (content, checksum) = bytes.split_last_chunk::<4>()?;
+    let (&version, configuration) = content.split_first()?;
+    let is_whole = crc32c::crc32c(content).to_le_bytes() == *checksum;
+    (is_whole && version == JOINED_VERSION).then_some(configuration)
+}
+
 fn own_urls(config: &ServerConfig) -> Vec<Url> {
     config.members.get(&config.member).map(|own| own.peer_url.clone()).into_iter().collect()
 }
@@ -129,4 +199,30 @@ fn find(config: &ServerConfig, roster: &Roster) -> Option<Joined> {
     };
     let (cluster, configuration) = (roster.cluster, roster.configuration.clone());
     Some(Joined { cluster, member, incarnation, configuration })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_comes_back_and_no_flipped_bit_is_believed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(kept(directory.path()), Kept::Nothing);
+        let told = Configuration { version: 7, ..Configuration::of_voters([NodeId(1), NodeId(2)]) };
+        for version in [6, 7] {
+            keep(directory.path(), &Configuration { version, ..told.clone() }).expect("written");
+        }
+        assert_eq!(kept(directory.path()), Kept::Told(told));
+        let file = directory.path().join(JOINED_FILE);
+        let good = std::fs::read(&file).expect("there");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&file, bad).expect("written");
+            assert_eq!(kept(directory.path()), Kept::Damaged, "bit {bit}");
+        }
+        std::fs::write(&file, []).expect("written");
+        assert_eq!(kept(directory.path()), Kept::Damaged);
+    }
 }

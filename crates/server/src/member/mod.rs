@@ -24,8 +24,8 @@ use clients::serve_clients;
 use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use joining::{JoinError, Joined};
-use joining::{ask_once, join};
-pub use recovery::{KnownMember, Recovery, RecoveryError, Up};
+use joining::{Kept, ask_once, join, keep, kept};
+pub use recovery::{Answer, KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
@@ -120,20 +120,31 @@ async fn listen(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
 async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuration), StartError> {
     if config.initial_state == InitialState::Existing && !DataDirectory::has_log(config)? {
         let joined = join(config).await?;
+        keep(&config.data_directory, &joined.configuration).map_err(DataDirectoryError::from)?;
         return Ok((DataDirectory::join(config, &joined)?, joined.configuration));
     }
     let data = DataDirectory::open(config)?;
+    let member = NodeId(data.log.identity().member);
     let mut known = data.recovered.configuration().clone();
-    if known.members.is_empty() {
-        known = join(config).await?.configuration;
-    } else if config.initial_state == InitialState::Existing
+    if !known.members.contains_key(&member) {
+        known = match kept(&config.data_directory) {
+            // The log has yet to come to the configuration that added this member; or it was removed.
+            Kept::Told(told) => told,
+            Kept::Nothing if known.members.is_empty() => join(config).await?.configuration,
+            // A cluster begins with its first members, so this one was removed.
+            Kept::Nothing => Configuration::of_voters([member]),
+            Kept::Damaged => known,
+        };
+    }
+    if config.initial_state == InitialState::Existing
         && let Some(told) = ask_once(config, ClusterId(data.log.identity().cluster)).await
         && told.version > known.version
+        && told.members.contains_key(&member)
     {
         // All whom the log knows may have been replaced while this member was away.
         known = told;
     }
-    warn_if_moved(config, NodeId(data.log.identity().member), &known);
+    warn_if_moved(config, member, &known);
     Ok((data, known))
 }
 
@@ -193,6 +204,7 @@ fn start_member(
             ..ReplicaConfig::new(raft, random_u64())
         },
         recovered: data.recovered,
+        committed: machine.configuration().clone(),
         machine,
         reader: data.log.reader(),
         writer: data.log,

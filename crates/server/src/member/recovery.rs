@@ -16,7 +16,7 @@ use super::data_directory::LOG_DIRECTORY;
 use crate::config::Url;
 use crate::description::Description;
 use crate::identity::{ClusterId, Incarnation};
-use crate::transport::{Roster, TransportConfig, ask_roster};
+use crate::transport::{Roster, RosterError, TransportConfig, ask_roster};
 
 /// How long each member is asked whether it is there.
 const ASKING_MS_MAX: u64 = 2000;
@@ -38,8 +38,19 @@ pub struct KnownMember {
     pub peer_urls: Vec<Url>,
     /// Whether it has a vote.
     pub votes: bool,
-    /// What it has answered, where it is up.
-    pub up: Option<Up>,
+    /// What it has answered.
+    pub answer: Answer,
+}
+
+/// What became of asking a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nobody is there, or one of another cluster.
+    None,
+    /// Somebody takes connections there and says nothing.
+    Silence,
+    /// It is up.
+    Up(Up),
 }
 
 /// What a member that answered knows.
@@ -77,6 +88,17 @@ pub enum RecoveryError {
     )]
     RecoveredAlready {
         /// A member that says so.
+        id: u64,
+        /// Where it is.
+        address: String,
+    },
+    /// What is not dead may go on.
+    #[error(
+        "{id:x} at {address} takes connections and says nothing: it may be paused, and have acknowledged \
+         what this member lacks; let it go on, or stop it for good"
+    )]
+    Silent {
+        /// Who.
         id: u64,
         /// Where it is.
         address: String,
@@ -146,17 +168,23 @@ impl Recovery {
             let urls = if id.0 == identity.member { Vec::new() } else { peer_urls.clone() };
             let asking = tokio::spawn(ask(urls, ClusterId(identity.cluster)));
             let votes = configuration.is_voter(id);
-            asked.push((KnownMember { id, name, peer_urls, votes, up: None }, asking));
+            let answer = Answer::None;
+            asked.push((KnownMember { id, name, peer_urls, votes, answer }, asking));
         }
         let mut members = Vec::new();
         for (mut member, asking) in asked {
-            // A task that panicked has told nothing.
-            let roster = asking.await.ok().flatten();
-            member.up = roster.map(|roster| {
-                let known = roster.configuration.members.get(&member.id);
-                let lost = known.is_some_and(|known| Incarnation(known.incarnation).is_reborn());
-                Up { recoveries: roster.configuration.recoveries(), can_elect: !lost }
-            });
+            member.answer = match asking.await {
+                Ok(Ok(roster)) => {
+                    let known = roster.configuration.members.get(&member.id);
+                    let lost =
+                        known.is_some_and(|known| Incarnation(known.incarnation).is_reborn());
+                    let recoveries = roster.configuration.recoveries();
+                    Answer::Up(Up { recoveries, can_elect: !lost })
+                }
+                Ok(Err(Some(RosterError::Late))) => Answer::Silence,
+                // A task that panicked has told nothing.
+                Ok(Err(_)) | Err(_) => Answer::None,
+            };
             members.push(member);
         }
         members
@@ -171,10 +199,16 @@ impl Recovery {
         let recoveries = configuration.recoveries();
         let mut up = vec![NodeId(self.log.identity().member)];
         for member in members {
-            let Some(told) = member.up else { continue };
+            let urls: Vec<_> = member.peer_urls.iter().map(ToString::to_string).collect();
+            let address = urls.join(",");
+            let told = match member.answer {
+                Answer::None => continue,
+                Answer::Silence => {
+                    return Err(RecoveryError::Silent { id: member.id.0, address });
+                }
+                Answer::Up(told) => told,
+            };
             if told.recoveries > recoveries {
-                let urls: Vec<_> = member.peer_urls.iter().map(ToString::to_string).collect();
-                let address = urls.join(",");
                 return Err(RecoveryError::RecoveredAlready { id: member.id.0, address });
             }
             if told.can_elect {
@@ -207,14 +241,17 @@ impl Recovery {
 }
 
 /// What the member that is found at one of these addresses tells of its cluster, if that is this one.
-async fn ask(addresses: Vec<Url>, cluster: ClusterId) -> Option<Roster> {
+/// Otherwise why not, as far as anybody is there.
+async fn ask(addresses: Vec<Url>, cluster: ClusterId) -> Result<Roster, Option<RosterError>> {
     let config =
         TransportConfig { handshake_timeout_ms: ASKING_MS_MAX, ..TransportConfig::default() };
+    let mut failure = None;
     for address in addresses {
         match ask_roster(&config, &address).await {
-            Ok(roster) if roster.cluster == cluster => return Some(roster),
-            _ => {}
+            Ok(roster) if roster.cluster == cluster => return Ok(roster),
+            Ok(_other_cluster) => {}
+            Err(error) => failure = Some(error),
         }
     }
-    None
+    Err(failure)
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_raft::{
-    DropReason, Entry, Envelope, Message, Millis, NodeId, Payload, Proposal, ProposalEnd,
-    ProposalOutcome, ReadFailure, ReadId, RequestId, Role, RoleChange, SnapshotMeta,
+    Configuration, DropReason, Entry, Envelope, Message, Millis, NodeId, Payload, Proposal,
+    ProposalEnd, ProposalOutcome, ReadFailure, ReadId, RequestId, Role, RoleChange, SnapshotMeta,
 };
 use quorate_replica::{Effect, Event, Replica};
 
@@ -67,6 +67,7 @@ impl<M: HostedMachine> Consensus<M> {
         transport: Arc<dyn Transport>,
         clock: Clock,
         (boot, incarnation): (u64, Incarnation),
+        committed: &Configuration,
     ) -> Self {
         let member = replica.status().id;
         Self {
@@ -81,7 +82,7 @@ impl<M: HostedMachine> Consensus<M> {
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             staged: Vec::new(),
-            membership: Membership::new(member, incarnation),
+            membership: Membership::new(member, incarnation, committed),
         }
     }
 
@@ -130,7 +131,6 @@ impl<M: HostedMachine> Consensus<M> {
                     self.replica.handle(now, Event::ChangeConfiguration { request, change });
                 }
                 Input::Heard { peer, incarnation } => self.membership.hear(peer, incarnation),
-                Input::Disowned { peer, disowned } => self.membership.disowned(peer, disowned),
                 Input::Expelled => self.membership.expelled(),
                 Input::Told(configuration) => self.transport.told(configuration),
                 Input::Read(read) => requests.reads.push(read),
@@ -215,7 +215,7 @@ impl<M: HostedMachine> Consensus<M> {
         let reason = match fault {
             Some(fault) => Some(StopReason::Fault(fault)),
             None if self.membership.has_left(self.clock.now()) => Some(StopReason::Removed),
-            None if self.membership.is_disowned() => Some(StopReason::Disowned),
+            None if self.membership.is_expelled() => Some(StopReason::Disowned),
             None => None,
         };
         reason.is_some_and(|reason| {

@@ -288,11 +288,6 @@ impl<M: HostedMachine> Handle<M> {
         self.shared.inputs.push(Input::Heard { peer, incarnation });
     }
 
-    /// Tells the member that this peer does not know it as a member, or has let it in. As above.
-    pub fn peer_disowned(&self, peer: NodeId, disowned: bool) {
-        self.shared.inputs.push(Input::Disowned { peer, disowned });
-    }
-
     /// Tells the member that its cluster goes on without it, by a committed configuration later than
     /// all that it knows.
     pub fn peer_expelled(&self) {

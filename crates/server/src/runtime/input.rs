@@ -87,8 +87,6 @@ pub(super) enum Input<M: StateMachine> {
     Read(Read<M>),
     /// A peer has connected, as this life of its disk.
     Heard { peer: NodeId, incarnation: Incarnation },
-    /// A peer says that this member is none of its cluster, or no longer says so.
-    Disowned { peer: NodeId, disowned: bool },
     /// A committed configuration that is later than all that this member knows does not name it.
     Expelled,
     /// A peer says that these are the members.

@@ -7,7 +7,7 @@
 //! leader has heard of it; until then, which is a moment after a member's first start, only those
 //! that have heard it themselves would notice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use quorate_raft::{Configuration, ConfigurationChange, Member, MemberChange, Millis, NodeId};
 
@@ -31,18 +31,17 @@ pub(super) struct Membership {
     own_change_not_before: Millis,
     /// The learner that was to become a voter last.
     promoted_last: NodeId,
-    /// Those who say that this member is none of theirs.
-    disowned_by: BTreeSet<NodeId>,
-    /// One of them knows for certain.
+    /// One of the others knows that this member is none of theirs any more.
     expelled: bool,
-    /// A committed configuration has named this member since it was started. Before that, one that
-    /// does not name it may be older than its joining.
+    /// A committed configuration is known to have named this member. Before that, one that does not
+    /// name it may be older than its joining.
     was_member: bool,
     leaves_at: Option<Millis>,
 }
 
 impl Membership {
-    pub(super) fn new(member: NodeId, incarnation: Incarnation) -> Self {
+    /// `committed` is what is known to be committed at the start.
+    pub(super) fn new(member: NodeId, incarnation: Incarnation, committed: &Configuration) -> Self {
         Self {
             member,
             configuration: Configuration::default(),
@@ -50,9 +49,8 @@ impl Membership {
             own_change: None,
             own_change_not_before: Millis(0),
             promoted_last: NodeId(0),
-            disowned_by: BTreeSet::new(),
             expelled: false,
-            was_member: false,
+            was_member: committed.members.contains_key(&member),
             leaves_at: None,
         }
     }
@@ -68,7 +66,6 @@ impl Membership {
             }
             None => *id == self.member,
         });
-        self.disowned_by.retain(|id| members.contains_key(id));
         self.configuration = configuration;
         let Configuration { version, voters, learners, members, .. } = &self.configuration;
         let recorded = members.values().filter(|member| member.incarnation != 0).count();
@@ -153,33 +150,16 @@ impl Membership {
         was_it
     }
 
-    /// A peer says that this member is none of its cluster, or has let it in.
-    pub(super) fn disowned(&mut self, peer: NodeId, disowned: bool) {
-        if disowned && self.configuration.members.contains_key(&peer) {
-            self.disowned_by.insert(peer);
-        } else {
-            self.disowned_by.remove(&peer);
-        }
-    }
-
     /// A peer knows of a committed configuration that does not name this member, and comes after all
     /// that do.
     pub(super) fn expelled(&mut self) {
         self.expelled = true;
     }
 
-    /// Whether this member is none of its cluster any more, as one of the others knows for certain, or
-    /// most of the other voters say: one that does not know what is committed may not have heard of
-    /// it yet; most of them have decided it. One that has learnt it from its own log leaves in its
-    /// own time.
-    pub(super) fn is_disowned(&self) -> bool {
-        if self.expelled {
-            return self.leaves_at.is_none();
-        }
-        let voters = self.configuration.voters.iter().chain(&self.configuration.outgoing);
-        let others: BTreeSet<_> = voters.filter(|&&voter| voter != self.member).collect();
-        let disowned_by = others.iter().filter(|voter| self.disowned_by.contains(voter)).count();
-        disowned_by > others.len() / 2
+    /// Whether this member is none of its cluster any more, as one of the others knows for certain. One
+    /// that has learnt it from its own log leaves in its own time.
+    pub(super) fn is_expelled(&self) -> bool {
+        self.expelled && self.leaves_at.is_none()
     }
 
     /// Whether it was removed, and has told so for long enough.
@@ -205,7 +185,7 @@ mod tests {
     }
 
     fn membership(ids: &[u64]) -> Membership {
-        let mut membership = Membership::new(OWN, Incarnation(11));
+        let mut membership = Membership::new(OWN, Incarnation(11), &Configuration::default());
         membership.in_force(of(ids));
         membership
     }
@@ -267,7 +247,7 @@ mod tests {
             configuration.learners.insert(NodeId(id));
             configuration.members.insert(NodeId(id), Member { incarnation: id, context });
         }
-        let mut membership = Membership::new(OWN, Incarnation(11));
+        let mut membership = Membership::new(OWN, Incarnation(11), &Configuration::default());
         membership.in_force(configuration);
         for turn in [2, 4, 2] {
             let change = membership.take_own_change(Millis(0)).expect("two wait");
@@ -291,29 +271,23 @@ mod tests {
         assert!(membership.has_left(Millis(2 + LINGER_MS)));
     }
 
+    /// What a member has applied before it was started is not told again.
     #[test]
-    fn most_of_the_others_must_disown_it() {
-        let mut membership = membership(&[1, 2, 3, 4]);
-        membership.disowned(NodeId(9), true);
-        membership.disowned(NodeId(2), true);
-        assert!(!membership.is_disowned());
-        membership.disowned(NodeId(3), true);
-        assert!(membership.is_disowned());
-        membership.disowned(NodeId(3), false);
-        assert!(!membership.is_disowned());
-        // One that knows of no members yet believes nobody.
-        assert!(!Membership::new(OWN, Incarnation(1)).is_disowned());
+    fn one_that_was_a_member_before_it_was_started_is_removed_too() {
+        let mut membership = Membership::new(OWN, Incarnation(11), &of(&[1, 2, 3]));
+        membership.committed(&of(&[2, 3]), Millis(2));
+        assert!(membership.has_left(Millis(2 + LINGER_MS)));
     }
 
     #[test]
     fn one_that_knows_for_certain_is_enough() {
         let mut away = membership(&[1, 2, 3]);
         away.expelled();
-        assert!(away.is_disowned());
+        assert!(away.is_expelled());
         let mut leaving = membership(&[1, 2, 3]);
         leaving.committed(&of(&[1, 2, 3]), Millis(1));
         leaving.committed(&of(&[2, 3]), Millis(2));
         leaving.expelled();
-        assert!(!leaving.is_disowned() && leaving.has_left(Millis(2 + LINGER_MS)));
+        assert!(!leaving.is_expelled() && leaving.has_left(Millis(2 + LINGER_MS)));
     }
 }

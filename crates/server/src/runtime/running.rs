@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use quorate_raft::{Fault, LogIndex, Recovered, Role};
+use quorate_raft::{Configuration, Fault, LogIndex, Recovered, Role};
 use quorate_replica::{Replica, ReplicaConfig, StateMachine};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -34,6 +34,9 @@ pub struct Parts<M, W, R> {
     pub writer: W,
     /// The same log, to be read.
     pub reader: R,
+    /// Of what `machine` has applied, which is committed: the configuration. One without members where
+    /// that is not known.
+    pub committed: Configuration,
     /// Which life of its disk this is; 0 where the configuration is not to record any.
     pub incarnation: Incarnation,
     /// The mailboxes' limits.
@@ -148,8 +151,10 @@ where
     let handle = Handle { shared: Arc::clone(&shared) };
     let transport = transport(&handle);
     let _ = shared.transport.set(Arc::downgrade(&transport));
+    transport.committed(parts.committed.version);
     let lives = (boot, parts.incarnation);
-    let consensus = Consensus::new(Arc::clone(&shared), replica, transport, clock, lives);
+    let (shared_too, committed) = (Arc::clone(&shared), &parts.committed);
+    let consensus = Consensus::new(shared_too, replica, transport, clock, lives, committed);
 
     let Parts { machine, writer, reader, .. } = parts;
     let mut running = Running { handle, threads: Vec::new() };

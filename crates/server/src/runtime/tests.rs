@@ -109,6 +109,7 @@ fn start_one(
     let parts = Parts {
         replica: ReplicaConfig::new(raft, id),
         recovered: Recovered { snapshot, ..Recovered::default() },
+        committed: Configuration::default(),
         incarnation: Incarnation::default(),
         machine: Journal::default(),
         writer,

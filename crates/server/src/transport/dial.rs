@@ -32,8 +32,12 @@ pub(super) struct Dialer {
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub(super) enum DialError {
+    /// Nothing took the connection.
     #[error("no answer in time")]
     Late,
+    /// Something took the connection and said nothing.
+    #[error("it takes connections and says nothing: it may be paused, or busy")]
+    Silent,
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
@@ -43,8 +47,9 @@ pub(super) enum DialError {
 }
 
 impl Dialer {
-    /// A connection on which the peer has agreed to listen.
-    pub(super) async fn dial(&self, purpose: Purpose) -> Result<TcpStream, DialError> {
+    /// A connection on which the peer has agreed to listen, and the version of the latest configuration
+    /// that the peer knows of.
+    pub(super) async fn dial(&self, purpose: Purpose) -> Result<(TcpStream, u64), DialError> {
         let mut ended = Err(DialError::Late);
         for address in self.addresses() {
             ended = self.dial_at(&address, purpose).await;
@@ -63,7 +68,11 @@ impl Dialer {
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    async fn dial_at(&self, address: &Url, purpose: Purpose) -> Result<TcpStream, DialError> {
+    async fn dial_at(
+        &self,
+        address: &Url,
+        purpose: Purpose,
+    ) -> Result<(TcpStream, u64), DialError> {
         let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
         let address = (address.host(), address.port());
         let connecting = tokio::time::timeout(deadline, TcpStream::connect(address)).await;
@@ -92,7 +101,8 @@ impl Dialer {
             stream.read_exact(&mut answer).await?;
             Ok::<_, DialError>(decode_answer(&answer)??)
         };
-        tokio::time::timeout(deadline, greeting).await.map_err(|_elapsed| DialError::Late)??;
-        Ok(stream)
+        let greeted = tokio::time::timeout(deadline, greeting).await;
+        let latest = greeted.map_err(|_elapsed| DialError::Silent)??;
+        Ok((stream, latest))
     }
 }

@@ -15,9 +15,9 @@
 //!
 //! Version 2 added the purpose: version 1 knew connections for messages alone, and nothing to bring
 //! back a member whose entries the others have compacted. Version 3 added what follows byte 56: up
-//! to which configuration the sender knows who the members are, and a refusal says up to which
-//! committed one the receiver does. So one of two that do not know each other's members learns
-//! which of them is behind, and is told (`Purpose::Tell`), or learns that it was removed. Members
+//! to which configuration the sender knows who the members are; an acceptance says up to which one
+//! the receiver does, a refusal up to which committed one. So one of two that know different members
+//! learns which of them is behind, and is told (`Purpose::Tell`), or learns that it was removed. Members
 //! of different versions never talk.
 
 use bytes::{Buf, BufMut};
@@ -227,10 +227,10 @@ impl Hello {
     }
 }
 
-/// The answer: accepted, or why not.
-pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] {
+/// The answer: accepted, by one that knows of configurations up to this version; or why not.
+pub(super) fn encode_answer(verdict: Result<u64, Refusal>) -> [u8; ANSWER_BYTES] {
     let (number, detail) = match verdict {
-        Ok(()) => (0, 0),
+        Ok(latest) => (0, latest),
         Err(Refusal::WrongCluster { theirs }) => (1, theirs),
         Err(Refusal::WrongMember { theirs }) => (2, theirs),
         Err(Refusal::UnknownSender { committed }) => (3, committed),
@@ -254,13 +254,13 @@ pub(super) fn encode_answer(verdict: Result<(), Refusal>) -> [u8; ANSWER_BYTES] 
 /// Why the bytes are no answer.
 pub(super) fn decode_answer(
     bytes: &[u8; ANSWER_BYTES],
-) -> Result<Result<(), Refusal>, HandshakeError> {
+) -> Result<Result<u64, Refusal>, HandshakeError> {
     let mut from = open(bytes)?;
     let number = from.get_u32_le();
     from.advance(4);
     let theirs = from.get_u64_le();
     Ok(Err(match number {
-        0 => return Ok(Ok(())),
+        0 => return Ok(Ok(theirs)),
         1 => Refusal::WrongCluster { theirs },
         2 => Refusal::WrongMember { theirs },
         3 => Refusal::UnknownSender { committed: theirs },
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn every_verdict_comes_back() {
         let verdicts = [
-            Ok(()),
+            Ok(9),
             Err(Refusal::WrongCluster { theirs: 1 }),
             Err(Refusal::WrongMember { theirs: 2 }),
             Err(Refusal::UnknownSender { committed: 3 }),
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_verdict_of_a_later_version_is_named() {
-        let mut bytes = encode_answer(Ok(()));
+        let mut bytes = encode_answer(Ok(0));
         bytes[8] = 99;
         seal(&mut bytes);
         assert_eq!(decode_answer(&bytes), Err(HandshakeError::UnknownVerdict(99)));

@@ -237,7 +237,8 @@ impl Inbound {
         if let (Ok(()), Purpose::Unknown(number)) = (verdict, hello.purpose) {
             return Err(HandshakeError::UnknownPurpose(number).into());
         }
-        stream.write_all(&encode_answer(verdict)).await?;
+        let latest = self.lock().configuration.version;
+        stream.write_all(&encode_answer(verdict.map(|()| latest))).await?;
         self.report(&hello, verdict);
         verdict.map_err(InboundError::Refused)?;
         Ok(hello)
@@ -257,7 +258,7 @@ impl Inbound {
         if hello.cluster != identity.cluster {
             return Err(Refusal::WrongCluster { theirs: identity.cluster });
         }
-        if hello.receiver != identity.member {
+        if hello.receiver != identity.member || hello.sender == identity.member {
             return Err(Refusal::WrongMember { theirs: identity.member.0 });
         }
         if hello.purpose == Purpose::Tell {
@@ -326,6 +327,9 @@ impl Inbound {
     fn report(&self, hello: &Hello, verdict: Result<(), Refusal>) {
         let mut senders = self.lock();
         let Err(refusal) = verdict else {
+            if hello.purpose == Purpose::Tell {
+                return;
+            }
             senders.reported.remove(&hello.sender);
             return;
         };

@@ -110,10 +110,6 @@ pub trait Inbox: Send + Sync + 'static {
     /// This peer has connected, as this life of its disk.
     fn heard(&self, _peer: NodeId, _incarnation: Incarnation) {}
 
-    /// This peer refused a connection because it does not count this member among those of its
-    /// cluster; or it did so before, and has let it in.
-    fn disowned(&self, _peer: NodeId, _disowned: bool) {}
-
     /// A committed configuration, later than all that this member knows, does not name it any more.
     fn expelled(&self) {}
 
@@ -156,10 +152,6 @@ impl<M: HostedMachine> Inbox for Handle<M> {
 
     fn heard(&self, peer: NodeId, incarnation: Incarnation) {
         self.peer_heard(peer, incarnation);
-    }
-
-    fn disowned(&self, peer: NodeId, disowned: bool) {
-        self.peer_disowned(peer, disowned);
     }
 
     fn expelled(&self) {
@@ -224,6 +216,8 @@ pub struct TransportConfig {
     /// only found out by a retransmission, which may come as long after the partition as that
     /// lasted.
     pub unacknowledged_ms_max: u32,
+    /// Members that another member may tell of: more is not believed.
+    pub told_members_max: usize,
     /// Milliseconds for which a member that left is sent to: what tells it that it has.
     pub leaving_ms_max: u64,
     /// Connections from others at a time; beyond it new ones are closed.
@@ -262,6 +256,7 @@ impl Default for TransportConfig {
             queue_lease_messages_max: 1024,
             handshake_timeout_ms: 3000,
             unacknowledged_ms_max: 3000,
+            told_members_max: 64,
             leaving_ms_max: 10_000,
             // Two of each of the most members that there may be, and some that come back.
             inbound_connections_max: 192,
@@ -310,7 +305,8 @@ impl PeerTransport {
         let inbound = Inbound::new(config.clone(), identity, Arc::clone(inbox));
         let peers = Peers::new(config.clone(), identity, Arc::clone(inbox), Arc::clone(&inbound));
         let snapshots = SnapshotSender::new(Arc::clone(inbox));
-        let known = Known::new(identity.member, configuration.clone());
+        let own = (identity.member, identity.incarnation);
+        let known = Known::new(own, config.told_members_max, configuration.clone());
         let transport = Self { peers, inbound, snapshots, known: Mutex::new(known.clone()) };
         transport.follow(&known);
         for listener in listeners {

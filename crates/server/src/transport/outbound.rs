@@ -60,12 +60,14 @@ impl Outbound {
         let mut pause_ms = self.dialer.config.reconnect_ms_min;
         loop {
             match self.dialer.dial(Purpose::Messages).await {
-                Ok(stream) => {
+                Ok((stream, latest)) => {
                     pause_ms = self.dialer.config.reconnect_ms_min;
                     self.reported = None;
                     tracing::info!(peer = %hex(self.dialer.peer), "connected to a peer");
                     self.queue.set_connected(true);
-                    self.inbox.disowned(self.dialer.peer, false);
+                    if latest < self.dialer.standing.latest() {
+                        self.tell().await;
+                    }
                     let error = self.send(stream).await;
                     self.queue.set_connected(false);
                     self.inbox.unreachable(self.dialer.peer);
@@ -85,31 +87,29 @@ impl Outbound {
 
     /// Some refusals are news of what this member is to its cluster.
     async fn note_refusal(&self, error: &DialError) {
-        let (peer, standing) = (self.dialer.peer, &self.dialer.standing);
+        let standing = &self.dialer.standing;
         match error {
             DialError::Refused(Refusal::UnknownSender { committed }) => {
-                self.inbox.disowned(peer, true);
                 if standing.ends_with(*committed) {
                     self.inbox.expelled();
                 } else if *committed < standing.latest() {
                     self.tell().await;
                 }
             }
-            DialError::Refused(Refusal::Recovered { theirs }) => {
-                self.inbox.disowned(peer, true);
-                if *theirs > standing.recoveries() {
-                    self.inbox.fenced();
-                }
+            DialError::Refused(Refusal::Recovered { theirs })
+                if *theirs > standing.recoveries() =>
+            {
+                self.inbox.fenced();
             }
             DialError::Refused(Refusal::OtherIncarnation { .. }) => self.inbox.forgotten(),
             _ => {}
         }
     }
 
-    /// The peer may have been away since before this member was added, and may be waiting for it: it is
-    /// told who the members are, and lets this one in then.
+    /// The peer may have been away since before this member was added or moved, and may wait for it: it
+    /// is told who the members are, lets this one in and knows where to find it.
     async fn tell(&self) {
-        if let Ok(mut stream) = self.dialer.dial(Purpose::Tell).await {
+        if let Ok((mut stream, _)) = self.dialer.dial(Purpose::Tell).await {
             let told = roster::tell(&mut stream, &self.inbound.roster(), &self.dialer.config).await;
             if let Err(error) = told {
                 tracing::debug!(peer = %hex(self.dialer.peer), %error, "a peer was not told");

@@ -44,7 +44,7 @@ pub enum RosterError {
     /// Its answer was damaged, or too long.
     #[error(transparent)]
     Frame(FrameFailure),
-    /// It did not answer in time.
+    /// It took the connection, and did not answer in time.
     #[error("no answer in time")]
     Late,
     /// It does not know itself.
@@ -68,7 +68,10 @@ impl From<FrameError> for RosterError {
 
 impl From<DialError> for RosterError {
     fn from(error: DialError) -> Self {
-        Self::Dial(error.to_string())
+        match error {
+            DialError::Silent => Self::Late,
+            other => Self::Dial(other.to_string()),
+        }
     }
 }
 
@@ -83,7 +86,7 @@ pub async fn ask_roster(config: &TransportConfig, address: &Url) -> Result<Roste
     let addresses = Arc::new(Mutex::new(vec![address.clone()]));
     let standing = Arc::default();
     let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses, standing };
-    let mut stream = dialer.dial(Purpose::Roster).await?;
+    let (mut stream, _) = dialer.dial(Purpose::Roster).await?;
     let roster = hear(&mut stream, config).await?;
     if roster.configuration.members.is_empty() {
         return Err(RosterError::Unknown);

@@ -195,6 +195,104 @@ async fn one_that_was_away_while_all_others_were_replaced_is_found_by_their_succ
     assert_no_panic(&cluster);
 }
 
+/// Moves a member that is up to another port, as the operator's manual has it.
+async fn move_elsewhere(cluster: &mut Cluster, moving: usize, at: usize) {
+    let id = cluster.id(moving).await;
+    cluster.move_peer_port(moving);
+    let request = MemberUpdateRequest { id, peer_urls: vec![cluster.peer_url(moving)] };
+    cluster.cluster(at).member_update(request).await.expect("a free address");
+    assert_eq!(cluster.stop(moving).await, Some(0));
+    cluster.start_member_with(moving, &["--initial-cluster-state=existing".to_owned()]);
+    cluster.wait_until_it_serves(moving).await;
+}
+
+/// It lets the others in, for it knows who they are, and would answer them where they are no more.
+#[tokio::test]
+async fn one_that_was_away_while_others_moved_is_told_where_they_are() {
+    let mut cluster = Cluster::start_with(3, QUICK_AND_NOT_STRICT).await;
+    let away = (cluster.leader().await + 1) % 3;
+    let (first, second) = ((away + 1) % 3, (away + 2) % 3);
+    cluster.kill(away);
+    let before: Vec<_> =
+        (0..3).map(|index| format!("m{index}={}", cluster.peer_url(index))).collect();
+    move_elsewhere(&mut cluster, first, second).await;
+    move_elsewhere(&mut cluster, second, first).await;
+    cluster.start_member_with(away, &[format!("--initial-cluster={}", before.join(","))]);
+    cluster.wait_until_it_serves(away).await;
+    cluster.kill(second);
+    cluster.put(away, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
+#[tokio::test]
+async fn one_that_was_added_moves_too() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let added = cluster.prepare_another();
+    let id = add(&cluster, 0, added, true).await.expect("a learner");
+    cluster.start_member(added);
+    promote(&cluster, 0, id).await;
+    cluster.wait_until_it_serves(added).await;
+    move_elsewhere(&mut cluster, added, 0).await;
+    assert_eq!(cluster.id(added).await, id);
+    cluster.put(added, "moved", "value").await;
+    // The directory of another is still not taken for it.
+    assert_eq!(cluster.stop(added).await, Some(0));
+    let own = cluster.data_directory(added);
+    fs::remove_dir_all(&own).expect("removed");
+    assert_eq!(cluster.stop(1).await, Some(0));
+    fs::rename(cluster.data_directory(1), &own).expect("another's");
+    cluster.start_member_with(added, &["--initial-cluster-state=existing".to_owned()]);
+    assert_eq!(cluster.ended(added).await, Some(1));
+    assert!(cluster.log(added).contains("holds the data of member"), "{}", cluster.log(added));
+}
+
+/// Nothing of what it has applied is told to it again after a start.
+#[tokio::test]
+async fn one_that_was_restarted_is_removed_like_any_other() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let restarted = (cluster.leader().await + 1) % 3;
+    let id = cluster.id(restarted).await;
+    assert_eq!(cluster.stop(restarted).await, Some(0));
+    cluster.start_member(restarted);
+    cluster.wait_until_it_serves(restarted).await;
+    let at = (restarted + 1) % 3;
+    until("the quorum to be up", async || remove(&cluster, at, id).await.is_ok()).await;
+    assert_eq!(cluster.ended(restarted).await, Some(0));
+    assert!(cluster.log(restarted).contains("it was removed from its cluster"));
+}
+
+/// Whom it meets first has been away since before it was added, and its own log does not say yet that
+/// it was.
+#[tokio::test]
+async fn one_that_has_just_joined_is_not_sent_away_by_one_that_lags() {
+    let mut cluster = Cluster::start_with(3, QUICK_AND_NOT_STRICT).await;
+    wait_until_recorded(&cluster).await;
+    let lagging = (cluster.leader().await + 1) % 3;
+    let others = [(lagging + 1) % 3, (lagging + 2) % 3];
+    cluster.kill(lagging);
+    let joining = cluster.prepare_another();
+    add(&cluster, others[0], joining, false).await.expect("not strict");
+    cluster.start_member(joining);
+    until("the member to have joined", async || cluster.log(joining).contains("opened the store"))
+        .await;
+    for index in [joining, others[0], others[1]] {
+        cluster.kill(index);
+    }
+    cluster.start_member(lagging);
+    cluster.start_member(joining);
+    until("the two to have met", async || {
+        cluster.log(lagging).contains("was told who is a member")
+            || cluster.log(joining).contains("connected to a peer")
+    })
+    .await;
+    for index in others {
+        cluster.start_member(index);
+    }
+    cluster.wait_until_it_serves(joining).await;
+    cluster.put(joining, "after", "value").await;
+    assert_no_panic(&cluster);
+}
+
 /// Most of those whom it knows could not say so any more: one that knows what is committed is enough.
 #[tokio::test]
 async fn one_that_was_removed_is_told_by_the_only_one_left_whom_it_knows() {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -64,13 +65,13 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
     cluster.kill(survivor);
     cluster.kill(dead[1]);
     let before = contents(&directory);
-    for flags in [&["--force"][..], &[]] {
-        let refused = run(recover(&directory, flags)).await;
-        assert_eq!(refused.status, Some(1), "{}", refused.stdout);
-        assert!(refused.stderr.contains("2 of 3 voters are there"), "{}", refused.stderr);
-    }
-    assert!(contents(&directory) == before, "nothing was changed");
+    assert_refused(&directory, "2 of 3 voters are there").await;
     cluster.kill(dead[0]);
+    // Nor is one that is paused a dead one: its system takes connections, and it says nothing.
+    let paused = TcpListener::bind(cluster.peer_address(dead[0])).expect("nobody is there");
+    assert_refused(&directory, "takes connections and says nothing").await;
+    drop(paused);
+    assert!(contents(&directory) == before, "nothing was changed");
     // One of them is not as lost as was thought.
     copy(&cluster.data_directory(dead[0]), &kept);
     for index in dead {
@@ -91,9 +92,7 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
     cluster.put(survivor, "after", "value").await;
 
     // Once is enough.
-    let kept_up = run(recover(&kept, &["--force"])).await;
-    assert_eq!(kept_up.status, Some(1), "{}", kept_up.stdout);
-    assert!(kept_up.stderr.contains("was recovered already"), "{}", kept_up.stderr);
+    assert_refused(&kept, "was recovered already").await;
 
     // With its old data, or with none and the flags that it began with, each is told and ends.
     fs::rename(&kept, cluster.data_directory(dead[0])).expect("back");
@@ -127,6 +126,15 @@ async fn the_last_disk_brings_the_data_back_and_the_dead_are_refused() {
     cluster.put(dead[0], "without it", "value").await;
     for index in 0..3 {
         assert!(!cluster.log(index).contains("panicked"), "{}", cluster.log(index));
+    }
+}
+
+/// With force or without.
+async fn assert_refused(directory: &Path, why: &str) {
+    for flags in [&["--force"][..], &[]] {
+        let refused = run(recover(directory, flags)).await;
+        assert_eq!(refused.status, Some(1), "{}", refused.stdout);
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
     }
 }
 

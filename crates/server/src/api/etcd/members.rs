@@ -116,7 +116,8 @@ impl Members {
             }
         }
         let texts: Vec<_> = urls.iter().map(Url::to_string).collect();
-        let id = member_id(&texts, "", Some(now_unix_s));
+        // The version makes it a number that was never used, however fast members come and go.
+        let id = member_id(&texts, &self.configuration.version.to_string(), Some(now_unix_s));
         self.check_urls(id, urls)?;
         let learners = self.configuration.learners.iter().filter(|&&id| self.is_learner(id));
         if learner && learners.count() >= limits.learners_max {

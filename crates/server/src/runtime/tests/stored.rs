@@ -287,6 +287,7 @@ fn start_one(id: u64, members: u64, wires: &Wires, config: RuntimeConfig) -> Mem
     let parts = Parts {
         replica: ReplicaConfig { flush: Some(FLUSH), ..ReplicaConfig::new(raft, id) },
         recovered: Recovered { snapshot, ..Recovered::default() },
+        committed: Configuration::default(),
         incarnation: Incarnation::default(),
         machine,
         writer: CompactingLog(log.clone(), Arc::clone(&compacted)),

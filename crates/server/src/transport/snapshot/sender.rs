@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_raft::NodeId;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -220,7 +219,7 @@ impl Sending {
     }
 
     async fn greet(&self, offer: &SnapshotOffer) -> Result<Greeted, AttemptError> {
-        let stream: TcpStream = self.dialer.dial(Purpose::Snapshot).await?;
+        let (stream, _) = self.dialer.dial(Purpose::Snapshot).await?;
         let (receiving, mut sending) = stream.into_split();
         let mut replies = FrameStream::new(receiving, self.limits);
         let said = Part::Offer { transfer: self.transfer, offer: offer.clone() };

@@ -267,7 +267,7 @@ pub(super) async fn greet(
     stream.write_all(&hello.encode()).await.expect("it hears");
     let mut answer = [0; ANSWER_BYTES];
     stream.read_exact(&mut answer).await.expect("it answers");
-    (stream, decode_answer(&answer).expect("in our language"))
+    (stream, decode_answer(&answer).expect("in our language").map(|_| ()))
 }
 
 impl Hand {
@@ -316,7 +316,7 @@ pub(super) async fn dialled(
         let mut hello = [0; HELLO_BYTES];
         stream.read_exact(&mut hello).await.expect("a Hello");
         let hello = Hello::decode(&hello).expect("a good one");
-        stream.write_all(&encode_answer(Ok(()))).await.expect("it hears");
+        stream.write_all(&encode_answer(Ok(0))).await.expect("it hears");
         if hello.purpose != Purpose::Snapshot {
             continue;
         }
