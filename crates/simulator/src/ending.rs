@@ -2,7 +2,7 @@
 //! to serve a fresh write and a fresh read at every member and to become equal everywhere. Safety
 //! is cheap for a system that does nothing; this is where it has to move.
 
-use quorate_raft::{LogIndex, Replication};
+use quorate_raft::{LogIndex, Replication, Term};
 use quorate_replica::StateMachine;
 
 use crate::checkers::Verdict;
@@ -203,16 +203,21 @@ impl<W: Workload> Simulation<W> {
             if self.members[asked].life.is_some() {
                 let operation =
                     if write { self.workload.probe_write() } else { self.workload.probe_read() };
+                let leading = self.leading_term();
                 let id = self.ask(asked, operation);
                 self.run_until(limit_ms, |simulation| {
                     simulation.history.record(id).ended.is_some()
                 })?;
                 if matches!(self.history.record(id).ended, Some((_, Outcome::Ok(_)))) {
+                    if write {
+                        self.written_under = leading;
+                    }
                     return Ok(());
                 }
                 // Where a new leader writes no entry of its own, nothing is confirmed before somebody
                 // else writes one, and leadership may have passed on since the last write.
-                if !write && !self.options.raft.entry_on_election {
+                let written = self.written_under == self.leading_term();
+                if !write && !written && !self.options.raft.entry_on_election {
                     self.probe(place, true)?;
                 }
             }
@@ -221,6 +226,13 @@ impl<W: Workload> Simulation<W> {
         }
         let what = if write { "write" } else { "read" };
         Err(late(format!("{} never served a fresh {what}", self.id_of(place))))
+    }
+
+    /// The term of the leader, if there is one.
+    fn leading_term(&self) -> Option<Term> {
+        let leading = self.members.iter().filter(|member| member.leads());
+        let terms = leading.filter_map(|member| member.life.as_ref());
+        terms.map(|life| life.replica.status().role.term).max()
     }
 
     /// Where nobody forwards, writes are the leader's business alone.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_disk::MemoryDisk;
-use quorate_raft::NodeId;
+use quorate_raft::{NodeId, Term};
 
 use crate::checkers::{Checkers, Verdict, check_linearizability};
 use crate::clients::Client;
@@ -55,6 +55,8 @@ pub struct Simulation<W: Workload> {
     pub(crate) transfer_last: u64,
     /// The faults are over.
     pub(crate) healed: bool,
+    /// The term of the leader under which a probe last wrote something.
+    pub(crate) written_under: Option<Term>,
 }
 
 /// What came of a run. Prints as a person wants to see it: the end of the story, where one was kept,
@@ -118,6 +120,7 @@ impl<W: Workload> Simulation<W> {
             partition_last: 0,
             transfer_last: 0,
             healed: false,
+            written_under: None,
             members,
             options,
         }
