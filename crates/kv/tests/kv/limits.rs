@@ -1,7 +1,8 @@
 //! Commands that nobody validated, and bounds that are not configured.
 
 use quorate_kv::{
-    Command, KvError, KvLimits, RangeRequest, RequestOp, Response, TXN_DEPTH_MAX, TxnRequest,
+    Command, KvError, KvLimits, LeaseGrantRequest, LeaseId, RangeRequest, RequestOp, Response,
+    TXN_DEPTH_MAX, TxnRequest,
 };
 
 use crate::{new_kv, strategies};
@@ -42,4 +43,28 @@ fn a_read_transaction_that_writes_is_a_fault_of_the_host() {
     let Command::Txn(nested) = strategies::nested(2) else { unreachable!() };
     assert!(!nested.is_read_only());
     let _ = new_kv().read_transaction(&nested);
+}
+
+/// However many leases there are, a flush writes those that have changed.
+#[test]
+fn a_flush_holds_the_leases_that_have_changed_and_no_others() {
+    let grant = |lease| {
+        let request = LeaseGrantRequest { lease: LeaseId(lease), ttl_seconds: 60 };
+        Command::LeaseGrant(request)
+    };
+    let mut kv = new_kv();
+    for lease in 1..=1000 {
+        kv.apply(&grant(lease)).unwrap().result.unwrap();
+    }
+    assert_eq!(kv.take_flush().leases.len(), 1000);
+    kv.flushed();
+    for command in [grant(1001), Command::LeaseRevoke(LeaseId(7)), grant(1002)] {
+        kv.apply(&command).unwrap().result.unwrap();
+    }
+    kv.apply(&Command::LeaseRevoke(LeaseId(1002))).unwrap().result.unwrap();
+    let changed = [(LeaseId(7), None), (LeaseId(1001), Some(60)), (LeaseId(1002), None)];
+    assert_eq!(kv.take_flush().leases, changed);
+    kv.flushed();
+    assert_eq!(kv.take_flush().leases, []);
+    assert_eq!(kv.lease_count(), 1000);
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use quorate_disk::MemoryDisk;
-use quorate_kv::{CompactionRequest, KeyRange, PutRequest, RangeRequest, RangeResponse};
+use quorate_kv::{
+    CompactionRequest, KeyRange, LeaseExpireRequest, LeaseGrantRequest, LeaseId, PutRequest,
+    RangeRequest, RangeResponse,
+};
 use quorate_raft::{Configuration, EntryId};
 use quorate_replica::SnapshotSink;
 
@@ -292,4 +295,90 @@ fn a_damaged_record_stops_the_machine_with_the_stores_own_words() {
         Err(error) => error,
     };
     assert!(matches!(failed, MachineError::Store(StoreError::Corrupt { .. })), "{failed}");
+}
+
+fn lease_command(command: quorate_kv::Command) -> Command {
+    Command::Kv(command)
+}
+
+fn grant(lease: i64) -> Command {
+    let (lease, ttl_seconds) = (LeaseId(lease), 60);
+    let request = LeaseGrantRequest { lease, ttl_seconds };
+    lease_command(quorate_kv::Command::LeaseGrant(request))
+}
+
+fn expire(term: u64, lease: i64) -> Command {
+    let leases = vec![LeaseId(lease)];
+    lease_command(quorate_kv::Command::LeaseExpire(LeaseExpireRequest { term, leases }))
+}
+
+/// What is counted is what is there, from the moment that it is applied.
+#[test]
+fn the_clock_of_leases_follows_what_is_applied() {
+    let (_disk, mut machine) = fresh();
+    let clock = machine.lease_clock();
+    apply(&mut machine, &grant(1)).expect("it is new");
+    assert_eq!(clock.deadlines().count(), 0, "nothing is counted by who does not lead");
+    machine.lead_leases(1, 1000);
+    assert_eq!(clock.deadlines().term(), Some(1));
+    let remaining_ms = |lease| {
+        let now_ms = clock.now_ms();
+        clock.deadlines().time(LeaseId(lease), now_ms).map(|time| time.remaining_ms)
+    };
+    assert!(remaining_ms(1).is_some_and(|left| (60_000..=61_000).contains(&left)));
+    apply(&mut machine, &grant(2)).expect("it is new");
+    assert!(remaining_ms(2).is_some_and(|left| left <= 60_000));
+    // Every entry of these tests is of term 1.
+    apply(&mut machine, &expire(2, 1)).expect("it has no effect");
+    assert!(remaining_ms(1).is_some());
+    apply(&mut machine, &expire(1, 1)).expect("it is there");
+    assert_eq!(remaining_ms(1), None);
+    let revoke = lease_command(quorate_kv::Command::LeaseRevoke(LeaseId(2)));
+    apply(&mut machine, &revoke).expect("it is there");
+    assert_eq!(clock.deadlines().count(), 0);
+    // What had no effect changes nothing either.
+    apply(&mut machine, &grant(3)).expect("it is new");
+    apply(&mut machine, &grant(3)).expect_err("it is there");
+    assert_eq!(clock.deadlines().count(), 1);
+}
+
+#[test]
+fn leases_outlive_a_start_and_go_along_with_a_snapshot() {
+    let (disk, mut machine) = fresh();
+    for command in [grant(1), grant(2), grant(3)] {
+        apply(&mut machine, &command).expect("it can be done");
+    }
+    let attached = PutRequest { key: b"a".to_vec(), lease: LeaseId(2), ..Default::default() };
+    let put = lease_command(quorate_kv::Command::Put(attached));
+    apply(&mut machine, &put).expect("it can be done");
+    flush(&mut machine, 4);
+    apply(&mut machine, &expire(1, 3)).expect("it can be done");
+    flush(&mut machine, 5);
+    drop(machine);
+    let (sender, _) = open(&disk, &log(3, 9)).expect("its own store");
+    let shown = |machine: &KvMachine| {
+        let leases: Vec<_> = machine.kv().leases().map(|(lease, _)| lease.0).collect();
+        let keys: Vec<_> = machine.kv().lease_keys(LeaseId(2)).map(<[u8]>::to_vec).collect();
+        (leases, keys)
+    };
+    let expected = (vec![1, 2], vec![b"a".to_vec()]);
+    assert_eq!(shown(&sender), expected);
+
+    let (_other_disk, mut receiver) = fresh();
+    let clock = receiver.lease_clock();
+    receiver.lead_leases(1, 0);
+    let source = sender.snapshot_source().expect("there is a store");
+    let mut reader = source.open().expect("the store is well");
+    let meta = reader.meta().clone();
+    let target = receiver.snapshot_source().expect("there is a store");
+    let mut sink = target.receive(&meta).expect("there is room");
+    let mut number = 0;
+    while let Some(chunk) = reader.chunk(number).expect("the store is well") {
+        sink.write(number, &chunk).expect("it is what was sent");
+        number += 1;
+    }
+    receiver.install(sink.finish().expect("it is whole")).expect("it can be used");
+    assert_eq!(shown(&receiver), expected);
+    assert_eq!(clock.deadlines().term(), None, "whoever installs a state does not lead");
+    assert_eq!(receiver.digest(), sender.digest());
 }
