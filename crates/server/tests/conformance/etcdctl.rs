@@ -150,3 +150,31 @@ async fn members_and_status() {
     let leaders = status.lines().filter(|line| line.split(", ").any(|f| f == "true")).count();
     assert_eq!(leaders, 1, "{status}");
 }
+
+#[tokio::test]
+#[ignore = "needs Go: cargo xtask etcdctl"]
+async fn leases() {
+    let (_cluster, etcdctl) = start().await;
+    let granted = etcdctl.ok("lease grant 600");
+    let id = granted.split(' ').nth(1).expect("its number").to_owned();
+    assert_eq!(granted, format!("lease {id} granted with TTL(600s)\n"));
+    assert_eq!(etcdctl.ok(&format!("put a one --lease={id}")), "OK\n");
+    assert_eq!(etcdctl.ok(&format!("put b two --lease={id}")), "OK\n");
+    assert_eq!(etcdctl.ok("put b three --ignore-lease"), "OK\n");
+    let shown = etcdctl.ok(&format!("lease timetolive {id} --keys"));
+    let (begin, end) = (format!("lease {id} granted with TTL(600s), remaining("), "keys([a b])\n");
+    assert!(shown.starts_with(&begin) && shown.ends_with(end), "{shown}");
+    let renewed = etcdctl.ok(&format!("lease keep-alive --once {id}"));
+    assert_eq!(renewed, format!("lease {id} keepalived with TTL(600)\n"));
+    assert_eq!(etcdctl.ok("lease list"), format!("found 1 leases\n{id}\n"));
+    assert_eq!(etcdctl.ok(&format!("lease revoke {id}")), format!("lease {id} revoked\n"));
+    assert_eq!(etcdctl.ok("get a"), "");
+    let expired = etcdctl.ok(&format!("lease timetolive {id}"));
+    assert_eq!(expired, format!("lease {id} already expired\n"));
+    for gone in ["lease revoke 7b", "lease keep-alive --once 7b", "put a one --lease=7b"] {
+        let said = etcdctl.fails(gone);
+        assert!(said.contains("etcdserver: requested lease not found"), "{gone}: {said}");
+    }
+    let said = etcdctl.fails("lease grant 9000000001");
+    assert!(said.contains("etcdserver: too large lease TTL"), "{said}");
+}

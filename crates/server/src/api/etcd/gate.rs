@@ -45,6 +45,22 @@ impl Gate {
         metadata.get("hasleader").is_some_and(|value| value == "true")
     }
 
+    /// Resolves once no leader has been known for so long: what becomes of a stream whose client
+    /// asked for a leader. Never where the client has not.
+    pub(super) async fn leader_lost(&self, metadata: &MetadataMap, patience: Duration) {
+        if !Self::needs_leader(metadata) {
+            return std::future::pending().await;
+        }
+        let mut status = self.handle.status_changes();
+        // The member outlives its streams.
+        while status.wait_for(|status| status.role.leader.is_none()).await.is_ok() {
+            let found = status.wait_for(|status| status.role.leader.is_some());
+            if tokio::time::timeout(patience, found).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What a client may say of any request beside the request itself.
     pub(super) fn admit(&self, metadata: &MetadataMap) -> Result<(), ApiError> {
         if let Some(version) = metadata.get("client-api-version")
@@ -187,6 +203,10 @@ impl Gate {
             deadline: Instant::now() + Duration::from_millis(self.info.limits.request_timeout_ms),
         }
     }
+}
+
+fn needs_leader(metadata: &MetadataMap) -> bool {
+    metadata.get("hasleader").is_some_and(|value| value == "true")
 }
 
 /// How long a request may wait for a leader, and how it notices one.

@@ -2,6 +2,7 @@
 //! the leader (`crate::lease`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_kv::{
     Command as StoreCommand, KvError, LEASE_TTL_SECONDS_MAX, LeaseGrantRequest, LeaseId,
@@ -23,6 +24,9 @@ use crate::random::random_u64;
 /// Answers of one keep-alive stream that wait for a client that does not read them; then its
 /// renewals wait too.
 const KEEP_ALIVE_ANSWERS_MAX: usize = 16;
+
+/// Election timeouts without a leader after which a stream whose client asked for one is ended.
+const LEADERLESS_TIMEOUTS: u64 = 3;
 
 /// See the module.
 pub(super) struct LeaseService {
@@ -65,11 +69,29 @@ impl Shared {
         Ok(wire::LeaseKeepAliveResponse { header, id, ttl })
     }
 
-    /// Renews what a client asks for, one after the other, until either side has had enough.
+    /// Renews what a client asks for, one after the other, until either side has had enough, or until
+    /// there is no leader for so long that a client that asked for one should go elsewhere.
     async fn keep_alive_stream(
         &self,
-        mut requests: Streaming<wire::LeaseKeepAliveRequest>,
+        request: Request<Streaming<wire::LeaseKeepAliveRequest>>,
         answers: mpsc::Sender<Result<wire::LeaseKeepAliveResponse, Status>>,
+    ) {
+        let (metadata, _, requests) = request.into_parts();
+        let patience_ms = self.lessor.config().leader_allowance_ms;
+        let patience = Duration::from_millis(patience_ms.saturating_mul(LEADERLESS_TIMEOUTS));
+        tokio::select! {
+            () = self.keep_alive_all(requests, &answers) => {}
+            () = self.gate.leader_lost(&metadata, patience) => {
+                // A client that has gone away needs no answer.
+                let _ = answers.send(Err(ApiError::NoLeader.into())).await;
+            }
+        }
+    }
+
+    async fn keep_alive_all(
+        &self,
+        mut requests: Streaming<wire::LeaseKeepAliveRequest>,
+        answers: &mpsc::Sender<Result<wire::LeaseKeepAliveResponse, Status>>,
     ) {
         loop {
             let request = tokio::select! {
@@ -150,7 +172,7 @@ impl Lease for LeaseService {
         self.shared.gate.admit(request.metadata())?;
         let (answers, stream) = mpsc::channel(KEEP_ALIVE_ANSWERS_MAX);
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move { shared.keep_alive_stream(request.into_inner(), answers).await });
+        tokio::spawn(async move { shared.keep_alive_stream(request, answers).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
