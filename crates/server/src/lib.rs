@@ -12,6 +12,7 @@
 //! - [`cli`] parses a command and answers with an exit status; [`config`] checks what a member is
 //!   asked for; [`member`] puts one together and runs it.
 //! - [`runtime`] owns the threads. Its [`runtime::Handle`] is all that an API sees of a member.
+//! - [`lease`] counts how long leases last, where the member leads, and renews and ends them.
 //! - [`transport`] moves messages and snapshots between members. It and [`api`] are where generated protobuf
 //!   types end.
 //! - `dev` runs a cluster of processes; `raft_node` runs a node of the small teaching API;
