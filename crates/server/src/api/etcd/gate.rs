@@ -205,10 +205,6 @@ impl Gate {
     }
 }
 
-fn needs_leader(metadata: &MetadataMap) -> bool {
-    metadata.get("hasleader").is_some_and(|value| value == "true")
-}
-
 /// How long a request may wait for a leader, and how it notices one.
 /// After which something that did not happen for want of a leader is tried again, where no change
 /// of status has said so before.
