@@ -1,9 +1,11 @@
-//! `quorate get | put | del | txn | lease | status | member`: the client, with etcdctl's verbs and flags.
+//! `quorate get | put | del | txn | watch | lease | status | member`: the client, with etcdctl's verbs and
+//! flags.
 
 mod lease;
 mod member;
 mod output;
 mod requests;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -63,6 +65,17 @@ pub(super) enum ClientCommand {
     ///   put key1 "created-key1"
     #[command(after_help = EXIT_HELP, verbatim_doc_comment)]
     Txn {
+        #[command(flatten)]
+        options: ClientOptions,
+    },
+    /// Print what changes, as it changes.
+    ///
+    /// Of each change PUT or DELETE, then, where asked for, key and value as they were, then key and
+    /// value, each on a line of its own. Goes on with another member where one has gone.
+    #[command(after_help = EXIT_HELP)]
+    Watch {
+        #[command(flatten)]
+        request: watch::WatchArguments,
         #[command(flatten)]
         options: ClientOptions,
     },
@@ -161,6 +174,9 @@ async fn execute(command: ClientCommand, before: ClientOptions) -> Result<(), Cl
             let text = String::from_utf8_lossy(&standard_input()?).into_owned();
             let response = client.txn(requests::transaction(&text)?).await?;
             output.transaction(&response)
+        }
+        ClientCommand::Watch { request, options } => {
+            watch::execute(&request, &options.or(before)).await
         }
         ClientCommand::Lease { command } => lease::execute(command, before).await,
         ClientCommand::Member { command } => member::execute(command, before).await,

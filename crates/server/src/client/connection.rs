@@ -30,25 +30,32 @@ pub struct ClientConfig {
     /// Milliseconds for all of it, however many members are asked; more than a member takes to say
     /// that it ran out of time.
     pub request_timeout_ms: u64,
+    /// Milliseconds before members are asked again to go on with a watch that each has left.
+    pub watch_retry_ms: u64,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { connect_timeout_ms: 1000, probe_timeout_ms: 1000, request_timeout_ms: 10_000 }
+        Self {
+            connect_timeout_ms: 1000,
+            probe_timeout_ms: 1000,
+            request_timeout_ms: 10_000,
+            watch_retry_ms: 500,
+        }
     }
 }
 
 /// Asks the members at these endpoints.
 #[derive(Debug)]
 pub struct Client {
-    config: ClientConfig,
-    endpoints: Vec<Endpoint>,
+    pub(super) config: ClientConfig,
+    pub(super) endpoints: Vec<Endpoint>,
 }
 
 /// A member that has just answered.
-struct Found {
-    endpoint: Endpoint,
-    channel: Channel,
+pub(super) struct Found {
+    pub(super) endpoint: Endpoint,
+    pub(super) channel: Channel,
 }
 
 impl Client {
@@ -219,7 +226,7 @@ impl Client {
 
     /// The first of the rest that answers and knows a leader, or else the first that answers; takes
     /// what was tried off the rest.
-    async fn find(
+    pub(super) async fn find(
         &self,
         rest: &mut &[Endpoint],
         deadline: Instant,
@@ -269,7 +276,7 @@ impl Client {
     }
 
     /// When a request that begins now must have ended.
-    fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.config.request_timeout_ms)
     }
 }
@@ -294,7 +301,7 @@ fn kv(channel: Channel) -> KvClient<Channel> {
 
 /// Whether the answer leaves open what became of the request. A member that refuses says why with
 /// another code.
-fn is_no_answer(status: &Status) -> bool {
+pub(super) fn is_no_answer(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable if status.message() == UNHEALTHY_TEXT => false,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => true,
@@ -304,11 +311,11 @@ fn is_no_answer(status: &Status) -> bool {
     }
 }
 
-fn refused(status: &Status) -> ClientError {
+pub(super) fn refused(status: &Status) -> ClientError {
     ClientError::Refused { text: describe(status) }
 }
 
-fn describe(status: &Status) -> String {
+pub(super) fn describe(status: &Status) -> String {
     match status.message() {
         "" => status.code().description().to_owned(),
         text => text.to_owned(),
@@ -382,6 +389,7 @@ mod tests {
             connect_timeout_ms: 5000,
             probe_timeout_ms: 5000,
             request_timeout_ms: 100,
+            ..ClientConfig::default()
         };
         let client = Client::new(config, vec![endpoint; 3]);
         let started = Instant::now();

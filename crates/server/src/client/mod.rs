@@ -6,6 +6,7 @@ mod endpoints;
 mod error;
 mod leases;
 mod txn_language;
+mod watch;
 
 pub use connection::{Client, ClientConfig};
 pub use endpoints::{Endpoint, Environment, find_endpoints, record_path};

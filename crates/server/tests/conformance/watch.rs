@@ -2,8 +2,10 @@
 //! the members.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,7 +18,7 @@ use crate::cluster::proto::etcdserverpb::watch_client::WatchClient;
 use crate::cluster::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::cluster::proto::mvccpb::Event;
 use crate::cluster::{Cluster, prefix_end, put};
-use crate::process::until;
+use crate::process::{quorate, run, until};
 
 /// How long an answer may take before it counts as missing.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -481,4 +483,44 @@ async fn whoever_wants_a_leader_is_not_left_without_one() {
     cluster.start_member(leader);
     cluster.put(member, "a", "value").await;
     assert_eq!(content.events(1).await.len(), 1);
+}
+
+/// The client of the command line, over the loss of the member that it follows.
+#[tokio::test]
+async fn the_command_line_prints_what_changes_and_goes_on_elsewhere() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    cluster.put(0, "a/1", "one").await;
+    let mut command = tokio::process::Command::from(quorate());
+    // It follows the first that answers.
+    let followed = 0;
+    command
+        .args(["watch", "--prefix", "a/", "--rev", "2", "--prev-kv", "--endpoints"])
+        .arg(cluster.endpoints())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().expect("the program was built with this test");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let mut expect = async |expected: &[&str]| {
+        for expected in expected {
+            let line = timeout(PATIENCE, lines.next_line()).await.expect("a line in time");
+            assert_eq!(line.expect("it is text").as_deref(), Some(*expected));
+        }
+    };
+    expect(&["PUT", "a/1", "one"]).await;
+    cluster.put(0, "a/1", "two").await;
+    expect(&["PUT", "a/1", "one", "a/1", "two"]).await;
+    cluster.kill(followed);
+    let other = (followed + 1) % 3;
+    cluster.leader().await;
+    delete(&cluster, other, "a/1").await;
+    cluster.put(other, "a/2", "three").await;
+    expect(&["DELETE", "a/1", "two", "a/1", "", "PUT", "a/2", "three"]).await;
+
+    let mut compacted = quorate();
+    compact(&cluster, other, 4).await;
+    compacted.args(["watch", "a", "--rev", "1", "--output", "json", "--endpoints"]);
+    compacted.arg(cluster.endpoints());
+    let ended = run(compacted).await;
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("required revision has been compacted"), "{}", ended.stderr);
 }

@@ -2,8 +2,10 @@
 
 mod leases;
 mod members;
+mod watched;
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 use serde_json::{Map, Value, json};
 
@@ -13,6 +15,7 @@ use crate::client::{ClientError, Endpoint, EndpointError};
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::mvccpb::KeyValue;
+use watched::{watched_json, watched_text};
 
 /// Prints to standard output.
 pub(super) struct Output {
@@ -50,20 +53,36 @@ impl Output {
         self.print(|| statuses_text(statuses), || json!({ "members": statuses_json(statuses) }))
     }
 
+    /// Answers whether anybody still reads it.
+    pub(super) fn watched(
+        &self,
+        response: &wire::WatchResponse,
+    ) -> Result<ControlFlow<()>, ClientError> {
+        self.write(|| watched_text(response), || watched_json(response))
+    }
+
     fn print(
         &self,
         text: impl FnOnce() -> Vec<u8>,
         json: impl FnOnce() -> Value,
     ) -> Result<(), ClientError> {
+        self.write(text, json).map(|_| ())
+    }
+
+    fn write(
+        &self,
+        text: impl FnOnce() -> Vec<u8>,
+        json: impl FnOnce() -> Value,
+    ) -> Result<ControlFlow<()>, ClientError> {
         let bytes = match self.format {
             OutputFormat::Text => text(),
             OutputFormat::Json => format!("{}\n", json()).into_bytes(),
         };
         let mut out = io::stdout().lock();
         match out.write_all(&bytes).and_then(|()| out.flush()) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(ControlFlow::Continue(())),
             // Whoever read it has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(error) => Err(ClientError::Io { what: "cannot write standard output", error }),
         }
     }

@@ -226,7 +226,7 @@ fn present(key: &OsString) -> Result<Vec<u8>, ClientError> {
 
 /// The first key and the end of the range, as etcd writes them. An empty key with `--prefix` or
 /// `--from-key` is every key.
-fn range(
+pub(super) fn range(
     key: &OsString,
     range_end: Option<&OsString>,
     prefix: bool,
