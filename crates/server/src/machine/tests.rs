@@ -382,3 +382,22 @@ fn leases_outlive_a_start_and_go_along_with_a_snapshot() {
     assert_eq!(clock.deadlines().term(), None, "whoever installs a state does not lead");
     assert_eq!(receiver.digest(), sender.digest());
 }
+
+/// Who begins to watch once a command was answered is not told of it, so the revision is there by
+/// then; who waits for changes is woken once for all commands of a batch.
+#[test]
+fn the_revision_is_there_before_the_answer_and_announced_after_the_batch() {
+    let (_disk, mut machine) = fresh();
+    let mut revisions = machine.revisions();
+    for (key, revision) in [("a", 2), ("b", 3)] {
+        apply(&mut machine, &put(key, "value")).expect("a put");
+        assert_eq!(*revisions.borrow(), Revision(revision));
+        assert!(!revisions.has_changed().expect("it is there"));
+    }
+    settle(&mut machine);
+    assert!(revisions.has_changed().expect("it is there"));
+    assert_eq!(*revisions.borrow_and_update(), Revision(3));
+    apply(&mut machine, &compact(3)).expect("a compaction");
+    settle(&mut machine);
+    assert!(!revisions.has_changed().expect("it is there"), "nothing has changed");
+}

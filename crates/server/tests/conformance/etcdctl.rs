@@ -1,7 +1,7 @@
 //! The real etcdctl, v3.7.1, against a cluster of three: what it prints here it prints there.
 //! `cargo xtask etcdctl` runs these, and says so loudly where there is no Go to build it with.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -177,4 +177,43 @@ async fn leases() {
     }
     let said = etcdctl.fails("lease grant 9000000001");
     assert!(said.contains("etcdserver: too large lease TTL"), "{said}");
+}
+
+impl Etcdctl {
+    /// What a command prints that is stopped once it has printed so many lines.
+    fn first_lines(&self, line: &str, count: usize) -> Vec<String> {
+        let mut child = Command::new(&self.program)
+            .env("ETCDCTL_ENDPOINTS", &self.endpoints)
+            .args(line.split(' '))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("etcdctl was built");
+        let stdout = child.stdout.take().expect("it is piped");
+        let lines = std::io::BufReader::new(stdout).lines().take(count);
+        let lines = lines.map(|line| line.expect("it is text")).collect();
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+        lines
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Go: cargo xtask etcdctl"]
+async fn watches() {
+    let (_cluster, etcdctl) = start().await;
+    for value in ["1", "2"] {
+        etcdctl.ok(&format!("put k {value}"));
+    }
+    etcdctl.ok("put ka x");
+    etcdctl.ok("del k");
+    assert_eq!(
+        etcdctl.first_lines("watch --prefix k --rev 2 --prev-kv", 16),
+        ["PUT", "k", "1", "PUT", "k", "1", "k", "2", "PUT", "ka", "x", "DELETE", "k", "2", "k", "",]
+    );
+    let json = etcdctl.first_lines("watch k --rev 5 -w json", 1);
+    assert!(json[0].contains(r#""kv":{"key":"aw==","mod_revision":5}"#), "{json:?}");
+    etcdctl.ok("compaction 4");
+    let compacted = "etcdserver: mvcc: required revision has been compacted";
+    assert!(etcdctl.fails("watch k --rev 3").contains(compacted));
 }

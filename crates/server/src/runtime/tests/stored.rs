@@ -38,6 +38,8 @@ struct OnDisk {
     meta: SnapshotMeta,
     commands: Vec<Vec<u8>>,
     background_jobs: usize,
+    /// How often the machine was asked whether there is something to do.
+    background_asked: usize,
     broken: bool,
 }
 
@@ -120,6 +122,7 @@ impl StateMachine for Notes {
     }
 
     fn background(&mut self) -> Result<Background<CommandError>, CommandError> {
+        self.disk.with(|disk| disk.background_asked += 1);
         Ok(match self.job {
             JobState::Wanted => {
                 self.job = JobState::UnderWay;
@@ -491,4 +494,46 @@ async fn a_read_that_finds_the_store_broken_stops_the_member() {
     assert_eq!(read, Err(ReadError::Stopped));
     let reason = tokio::time::timeout(PATIENCE, member.running.stopped()).await.expect("in time");
     assert!(matches!(reason, StopReason::Machine(_)), "{reason}");
+}
+
+/// Ends at once, or on the history thread, and says how often the machine was asked by then whether
+/// it has something to do.
+struct AsksToo {
+    disk: NotesDisk,
+    at_once: bool,
+}
+
+impl Query<Notes> for AsksToo {
+    type Answer = usize;
+
+    fn step(&mut self, _: &mut Notes) -> Result<Step<usize>, CommandError> {
+        let asked = self.disk.with(|disk| disk.background_asked);
+        Ok(if self.at_once { Step::Answer(asked) } else { Step::Finish })
+    }
+
+    fn restart(&mut self) {}
+
+    fn finish(self) -> Result<usize, CommandError> {
+        Ok(self.disk.with(|disk| disk.background_asked))
+    }
+}
+
+/// What a read has kept may hold the machine's own work back, and it lets go of it wherever it ends.
+#[tokio::test]
+async fn the_machine_goes_on_with_its_work_when_a_read_has_ended() {
+    let member = alone();
+    let handle = member.running.handle();
+    // Until there is nothing left to do that would have it asked for other reasons.
+    assert!(handle.propose(vec![1]).await.is_ok());
+    reaches(&member, |status| status.compacted.index == status.commit).await;
+    for at_once in [true, false, false, true] {
+        let read = AsksToo { disk: member.disk.clone(), at_once };
+        let before = handle.query_local(read).await.expect("it is answered");
+        let asked = tokio::time::timeout(PATIENCE, async {
+            while member.disk.with(|disk| disk.background_asked) == before {
+                tokio::task::yield_now().await;
+            }
+        });
+        asked.await.expect("the machine is asked");
+    }
 }
