@@ -21,6 +21,8 @@ pub(crate) enum Finder {
 const SEEDS: &str = "2000";
 /// Begins the line of a patch that is found so seldom that it is given more of them.
 const SEEDS_LINE: &str = "Seeds:";
+/// Begins the line of a patch that is seen only with more arguments, and names them.
+const ARGUMENTS_LINE: &str = "Arguments:";
 /// Begins the line of a patch that names its checker.
 const CHECKER: &str = "Checker:";
 /// Begins the line of a patch that names the bounds within which the explorer must find it.
@@ -62,7 +64,9 @@ fn all(finder: Finder) -> Result<Vec<Mutant>> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let what = match finder {
             Finder::Simulator => {
-                format!("--count {}", value(SEEDS_LINE).unwrap_or_else(|| SEEDS.to_owned()))
+                let count = value(SEEDS_LINE).unwrap_or_else(|| SEEDS.to_owned());
+                let more = value(ARGUMENTS_LINE).unwrap_or_default();
+                format!("--count {count} {more}")
             }
             Finder::Explorer => {
                 let bounds = value(EXPLORE_LINE)

@@ -15,6 +15,7 @@ Usage: quorate-simulate [OPTIONS]
 
   --seed N             run this one seed
   --trace              print everything that happens; with --seed
+  --watch              with clients that watch
   --twice              run each seed twice and compare the traces
   --seeds FROM..TO     run these seeds, without TO
   --count K            run so many seeds (20)
@@ -36,6 +37,7 @@ pub(crate) struct Arguments {
     pub(crate) single: bool,
     pub(crate) trace: bool,
     pub(crate) twice: bool,
+    pub(crate) watch: bool,
     pub(crate) length: Length,
     pub(crate) threads: usize,
     pub(crate) expect: Option<Checker>,
@@ -60,6 +62,8 @@ pub(crate) enum ArgumentError {
     SeveralSelections,
     #[error("--trace needs --seed")]
     TraceOfMany,
+    #[error("--twice and --watch exclude each other")]
+    WatchTwice,
     #[error("--threads must be at least 1")]
     NoThreads,
 }
@@ -78,7 +82,7 @@ fn range(text: &str) -> Result<Range<u64>, ArgumentError> {
 pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
     let (mut seed, mut seeds, mut count, mut from) = (None, None, None, 1_u64);
     let (mut seconds_min, mut operations_min, mut threads) = (60_u64, 500, 2);
-    let (mut trace, mut twice, mut expect) = (false, false, None);
+    let (mut trace, mut twice, mut watch, mut expect) = (false, false, false, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("seed") => seed = Some(parser.value()?.parse::<u64>()?),
@@ -90,6 +94,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
             Arg::Long("threads") => threads = parser.value()?.parse()?,
             Arg::Long("trace") => trace = true,
             Arg::Long("twice") => twice = true,
+            Arg::Long("watch") => watch = true,
             Arg::Long("expect") => {
                 let name = parser.value()?.string()?;
                 expect = Some(Checker::from_name(&name).ok_or(ArgumentError::Checker)?);
@@ -105,6 +110,9 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
     if trace && seed.is_none() {
         return Err(ArgumentError::TraceOfMany);
     }
+    if twice && watch {
+        return Err(ArgumentError::WatchTwice);
+    }
     if threads == 0 {
         return Err(ArgumentError::NoThreads);
     }
@@ -114,8 +122,16 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
         (None, None) => from..from.saturating_add(count.unwrap_or(20)),
     };
     let length = Length { duration_ms_min: seconds_min.saturating_mul(1000), operations_min };
-    let single = seed.is_some();
-    Ok(Parsed::Run(Arguments { seeds: selected, single, trace, twice, length, threads, expect }))
+    Ok(Parsed::Run(Arguments {
+        seeds: selected,
+        single: seed.is_some(),
+        trace,
+        twice,
+        watch,
+        length,
+        threads,
+        expect,
+    }))
 }
 
 #[cfg(test)]
@@ -145,6 +161,7 @@ mod tests {
             "--seed x",
             "--seed 1 --count 2",
             "--trace",
+            "--twice --watch",
             "--seeds 5",
             "--expect nothing",
             "--threads 0",

@@ -3,6 +3,7 @@
 
 mod machine;
 mod model;
+mod watching;
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use crate::workload::{BoxedReading, Home, Opened, Request, Workload};
 
 pub use machine::{KvMachine, KvMachineError, KvStaged};
 pub use model::KvModel;
+pub use watching::WatchTally;
+use watching::Watchers;
 
 /// Keys in play: few, so that operations meet.
 const KEYS: u64 = 6;
@@ -76,6 +79,8 @@ pub struct KvWorkload {
     values: u64,
     /// The latest revision that any answer named.
     revision: i64,
+    /// Clients that watch, if there are any.
+    watchers: Option<Watchers>,
 }
 
 pub(crate) fn key_of(number: u8) -> Vec<u8> {
@@ -106,6 +111,18 @@ fn shuffle([first, second, deleted]: [u8; 3], value: &[u8]) -> Command {
 }
 
 impl KvWorkload {
+    /// The same with clients that watch, which draw from this seed. What else happens is as without
+    /// them, but for the compactions that they hold back.
+    pub fn watched(seed: u64) -> Self {
+        Self { watchers: Some(Watchers::new(seed)), ..Self::default() }
+    }
+
+    /// Follows what those that watch have come through.
+    pub fn watch_tally(&self) -> impl Fn() -> WatchTally + use<> {
+        let watchers = self.watchers.clone();
+        move || watchers.as_ref().map_or_else(WatchTally::default, Watchers::tally)
+    }
+
     fn value(&mut self, padding: u64) -> Vec<u8> {
         self.values += 1;
         let mut value = format!("value{}", self.values).into_bytes();
@@ -179,7 +196,11 @@ impl Workload for KvWorkload {
     }
 
     fn open(&self, home: &Home<'_>) -> Result<Opened<KvMachine>, KvMachineError> {
-        KvMachine::open(home)
+        KvMachine::open(home, self.watchers.as_ref())
+    }
+
+    fn check(&self, _: &KvMachine) -> Result<(), String> {
+        self.watchers.as_ref().and_then(Watchers::violation).map_or(Ok(()), Err)
     }
 
     fn draw(&mut self, rng: &mut Rng) -> KvOperation {

@@ -105,7 +105,7 @@ pub use counters::{Counter, CounterKind, Counters};
 pub use explore::{Bounds, BoundsError, Change, Exploration, MEMBERS_MAX, Start, explore};
 pub use in_memory::{Answer, Answering, Asked, Commands, InMemory};
 pub use kv_workload::{
-    KvAnswer, KvMachine, KvMachineError, KvModel, KvOperation, KvStaged, KvWorkload,
+    KvAnswer, KvMachine, KvMachineError, KvModel, KvOperation, KvStaged, KvWorkload, WatchTally,
 };
 pub use options::{
     ClientOptions, FaultKind, FaultOptions, HostOptions, Length, NetworkOptions, Options,

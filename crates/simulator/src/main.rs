@@ -11,14 +11,17 @@ use std::time::Instant;
 
 use arguments::{Arguments, Parsed};
 use quorate_simulator::{
-    Checker, Comparison, Counter, Counters, Length, Report, TraceMode, compare_twice, run_seed,
-    run_seed_with_tail, run_seeds,
+    Checker, Comparison, Counter, Counters, KvWorkload, Length, Report, TAIL_LINES, TraceMode,
+    compare_twice, run_seed_of, run_seed_with_tail, run_seeds_of,
 };
 
 /// Violations that are shown in full; more are only counted.
 const VIOLATIONS_SHOWN_MAX: u64 = 5;
 /// The exit status of a command line that cannot be understood.
 pub(crate) const USAGE_STATUS: u8 = 2;
+
+/// What the clients that watch draw from, in every seed: what they watch differs with the seed.
+const WATCH_SEED: u64 = 1;
 
 /// What all seeds together came to.
 #[derive(Default)]
@@ -56,18 +59,22 @@ fn run(arguments: &Arguments) -> ExitCode {
     let fine = if arguments.twice {
         run_twice(seeds.clone(), *length)
     } else if arguments.single && arguments.expect.is_none() {
-        run_one(seeds.start, *length, arguments.trace)
+        run_one(seeds.start, *length, arguments)
     } else {
         run_many(arguments)
     };
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_one(seed: u64, length: Length, trace: bool) -> bool {
-    let report = if trace {
-        run_seed(seed, length, TraceMode::Print)
-    } else {
-        run_seed_with_tail(seed, length)
+fn workload(watch: bool) -> KvWorkload {
+    if watch { KvWorkload::watched(WATCH_SEED) } else { KvWorkload::default() }
+}
+
+fn run_one(seed: u64, length: Length, arguments: &Arguments) -> bool {
+    let report = match (arguments.trace, arguments.watch) {
+        (false, false) => run_seed_with_tail(seed, length),
+        (true, watch) => run_seed_of(seed, length, TraceMode::Print, workload(watch)),
+        (false, true) => run_seed_of(seed, length, TraceMode::Tail(TAIL_LINES), workload(true)),
     };
     say(&report.counters);
     show(&report);
@@ -99,7 +106,8 @@ fn run_many(arguments: &Arguments) -> bool {
     let started = Instant::now();
     let mut totals = Totals::default();
     let count = seeds.end.saturating_sub(seeds.start);
-    run_seeds(seeds.start, count, *length, *threads, |report| totals.take(&report, *expect));
+    let take = |report: Report| totals.take(&report, *expect);
+    run_seeds_of(|| workload(arguments.watch), seeds.start, count, *length, *threads, take);
     let seconds = started.elapsed().as_secs_f64();
     match expect {
         Some(checker) => totals.conclude_expected(*checker),

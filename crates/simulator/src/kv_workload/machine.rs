@@ -17,6 +17,7 @@ use quorate_store::{
 };
 use thiserror::Error;
 
+use super::watching::{Watchers, Watching};
 use super::{KvAnswer, KvWorkload};
 use crate::counters::Counter;
 use crate::workload::{BoxedReading, Home, Opened, Reading};
@@ -60,6 +61,7 @@ pub struct KvMachine {
     flush_done: DoneSlot,
     background_done: DoneSlot,
     slice_keys: usize,
+    watching: Option<Watching>,
 }
 
 type DoneSlot = Arc<Mutex<Option<StoreDone>>>;
@@ -125,7 +127,10 @@ fn reached(home: &Home<'_>) -> Vec<Counter> {
 }
 
 impl KvMachine {
-    pub(super) fn open(home: &Home<'_>) -> Result<Opened<Self>, KvMachineError> {
+    pub(super) fn open(
+        home: &Home<'_>,
+        watchers: Option<&Watchers>,
+    ) -> Result<Opened<Self>, KvMachineError> {
         let identity = Identity { cluster: home.cluster, member: home.member.0 };
         let storage = home.storage;
         let config = StoreConfig {
@@ -158,14 +163,17 @@ impl KvMachine {
         let position = (position.index > 0).then(|| meta_of(&position));
         let store = Mutex::new(Arc::clone(stored.store()));
         let source = Arc::new(Source { home: stored.home().clone(), store });
-        let machine = Self {
+        let mut machine = Self {
             stored,
             source,
             retired: Vec::new(),
             flush_done: DoneSlot::default(),
             background_done: DoneSlot::default(),
             slice_keys: storage.slice_records,
+            watching: None,
         };
+        let revision = machine.stored.kv().revision();
+        machine.watching = watchers.map(|watchers| watchers.at(revision));
         Ok(Opened { machine, position, reached })
     }
 
@@ -292,6 +300,9 @@ impl StateMachine for KvMachine {
         let command = Command::decode(command)?;
         let applied =
             self.stored.apply(entry.term.0, &command).map_err(|error| self.failed(error))?;
+        if let Some(watching) = &mut self.watching {
+            watching.applied(&mut self.stored, &applied.events);
+        }
         Ok(applied.result.map_or_else(refused, answer_to_command))
     }
 
@@ -319,7 +330,15 @@ impl StateMachine for KvMachine {
         if let Some(job) = self.retired.pop() {
             return Ok(Background::Job(Box::new(Write { job, done })));
         }
-        let background = self.stored.background().map_err(|error| self.failed(error))?;
+        let mut background = self.stored.background().map_err(|error| self.failed(error))?;
+        if background.job.is_none()
+            && !background.more
+            && let Some(watching) = &mut self.watching
+            && watching.settle(&mut self.stored)
+        {
+            // What was held back for them no longer is.
+            background = self.stored.background().map_err(|error| self.failed(error))?;
+        }
         Ok(match background.job {
             Some(job) => Background::Job(Box::new(Write { job, done })),
             None if background.more => Background::More,
@@ -345,6 +364,9 @@ impl StateMachine for KvMachine {
         // What the old state's jobs bring back is nobody's.
         self.flush_done = DoneSlot::default();
         self.background_done = DoneSlot::default();
+        if let Some(watching) = &mut self.watching {
+            watching.installed(&mut self.stored);
+        }
         Ok(())
     }
 }

@@ -17,5 +17,8 @@ mod commands;
 /// Clients that ask again, with and without sessions.
 mod sessions;
 
+/// Clients that watch.
+mod watching;
+
 /// The program itself, at the end of a pipe.
 mod command_line;
