@@ -3,7 +3,8 @@
 use std::error::Error;
 
 /// Every file with a service or a message of its own; imports are found from here.
-const PROTO_FILES: [&str; 3] = ["etcd/rpc.proto", "raft_node.proto", "peer.proto"];
+const PROTO_FILES: [&str; 5] =
+    ["etcd/rpc.proto", "etcd/lock.proto", "etcd/election.proto", "raft_node.proto", "peer.proto"];
 const PROTO_DIR: &str = "proto";
 
 fn main() -> Result<(), Box<dyn Error>> {

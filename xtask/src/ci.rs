@@ -42,6 +42,7 @@ pub(crate) fn run() -> Result<()> {
         run::run("cargo", &[&simulate[..], &["explore"], &bounds[..]].concat())?;
     }
     suites::etcdctl(Profile::Debug)?;
+    suites::clients(Profile::Debug)?;
     suites::differential(Profile::Debug, SEQUENCES, "1")?;
     suites::kill_leader(Profile::Debug, KILLS)?;
     // Its verdict hangs on tenths of a second, so a busy machine may refuse what is right. The same

@@ -27,6 +27,7 @@ Usage: cargo xtask COMMAND
   core-benchmark [--rounds N]
                              the core beside the crates raft and openraft, each N times in turn
   etcdctl                    the real etcdctl against three members
+  clients                    the published clients in Go, Node and Rust against three members
   differential [--sequences N] [--seed S]
                              the same calls to a real etcd and to three members, N sequences of them
                              from seeds S, S+1, ...; every answer must be the same
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ["core-benchmark"] => suites::core_benchmark("5"),
         ["core-benchmark", "--rounds", rounds] => suites::core_benchmark(rounds),
         ["etcdctl"] => suites::etcdctl(Profile::Release),
+        ["clients"] => suites::clients(Profile::Release),
         ["differential", options @ ..] => match options {
             [] => suites::differential(Profile::Release, "5000", "1"),
             ["--sequences", count] => suites::differential(Profile::Release, count, "1"),

@@ -61,6 +61,19 @@ pub(crate) fn etcdctl(profile: Profile) -> Result<()> {
     with_go("etcdctl against quorate", || conformance(profile, &["etcdctl::"], &[]))
 }
 
+/// The published clients in Go, Node and Rust against a real cluster each.
+pub(crate) fn clients(profile: Profile) -> Result<()> {
+    conformance(profile, &["--exact", "clients::rust"], &[])?;
+    with_go("etcd's Go client against quorate", || {
+        conformance(profile, &["--exact", "clients::go"], &[])
+    })?;
+    if !exists("npm", "--version") {
+        println!("==> SKIPPED: the Node client against quorate: there is no Node on this machine");
+        return Ok(());
+    }
+    conformance(profile, &["--exact", "clients::node"], &[])
+}
+
 /// The same random and edge-case calls of the KV service to a real etcd and to quorate, `sequences`
 /// of them from a seed, then the same command lines of etcdctl. Every answer must be the same.
 pub(crate) fn differential(profile: Profile, sequences: &str, seed: &str) -> Result<()> {

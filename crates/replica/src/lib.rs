@@ -71,11 +71,11 @@
 mod config;
 mod effect;
 mod event;
-mod flush;
+pub mod flush;
 mod machine;
 mod reads;
 mod replica;
-mod retention;
+pub mod retention;
 mod sessions;
 mod store;
 

@@ -19,6 +19,14 @@ mod generated {
     pub mod etcdserverpb {
         tonic::include_proto!("etcdserverpb");
     }
+    /// etcd's Lock service.
+    pub mod v3lockpb {
+        tonic::include_proto!("v3lockpb");
+    }
+    /// etcd's Election service.
+    pub mod v3electionpb {
+        tonic::include_proto!("v3electionpb");
+    }
     /// The RaftNode API.
     pub mod raft_node {
         tonic::include_proto!("raft");
@@ -29,4 +37,4 @@ mod generated {
     }
 }
 
-pub(crate) use generated::{etcdserverpb, mvccpb, peer, raft_node};
+pub(crate) use generated::{etcdserverpb, mvccpb, peer, raft_node, v3electionpb, v3lockpb};

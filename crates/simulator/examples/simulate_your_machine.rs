@@ -138,7 +138,9 @@ fn run_many<W: Workload>(make: impl Fn() -> W + Sync, count: u64) -> bool {
         broken.is_none()
     });
     match &broken {
-        Some(report) => println!("{report}\nto see it again: --seed {}", report.seed),
+        Some(report) => {
+            println!("{report}\nto see it again, with the same flags: --seed {}", report.seed);
+        }
         None => println!("{count} seeds: no promise was broken"),
     }
     broken.is_none()

@@ -86,6 +86,8 @@ pub(super) async fn join(config: &ServerConfig) -> Result<Joined, JoinError> {
     let transport = TransportConfig::default();
     let deadline = Instant::now() + Duration::from_millis(ASKING_MS_MAX);
     let addresses: Vec<_> = config.peers().map(|(_, peer)| peer.peer_url.clone()).collect();
+    let asked: Vec<_> = addresses.iter().map(Url::to_string).collect();
+    tracing::info!(members = asked.join(","), "asking the members who this one is");
     loop {
         let mut failure = JoinError::NobodyElse;
         for address in &addresses {

@@ -179,6 +179,7 @@ fn start_member(
              takes no part in elections; until it is replaced, a leader is elected by the others alone"
         );
     }
+    tracing::info!(lease_reads = ?config.lease_reads, "reads without asking the others");
     let identity = data.log.identity();
     let (cluster, member) = (identity.cluster, NodeId(identity.member));
     let incarnation = data.incarnation;

@@ -33,6 +33,8 @@ pub(super) struct Membership {
     promoted_last: NodeId,
     /// One of the others knows that this member is none of theirs any more.
     expelled: bool,
+    /// A configuration was in force since this member was started that names it.
+    was_in_force: bool,
     /// A committed configuration is known to have named this member. Before that, one that does not
     /// name it may be older than its joining.
     was_member: bool,
@@ -50,6 +52,7 @@ impl Membership {
             own_change_not_before: Millis(0),
             promoted_last: NodeId(0),
             expelled: false,
+            was_in_force: false,
             was_member: committed.members.contains_key(&member),
             leaves_at: None,
         }
@@ -67,6 +70,7 @@ impl Membership {
             None => *id == self.member,
         });
         self.configuration = configuration;
+        self.was_in_force |= self.configuration.members.contains_key(&self.member);
         let Configuration { version, voters, learners, members, .. } = &self.configuration;
         let recorded = members.values().filter(|member| member.incarnation != 0).count();
         let (voters, learners) = (voters.len(), learners.len());
@@ -162,9 +166,12 @@ impl Membership {
         self.expelled && self.leaves_at.is_none()
     }
 
-    /// Whether it was removed, and has told so for long enough.
+    /// Whether it was removed, and has told so for long enough; or it has its removal in its log, was a
+    /// member when it was started, and hears from another that the removal is committed.
     pub(super) fn has_left(&self, now: Millis) -> bool {
-        self.leaves_at.is_some_and(|at| at <= now)
+        let has_it = self.was_in_force && !self.configuration.members.contains_key(&self.member);
+        let leaves = self.leaves_at.is_some_and(|at| at <= now);
+        leaves || (has_it && self.expelled && self.leaves_at.is_none())
     }
 
     /// When something is to be done here though nothing happens. A leader wakes often enough for what
@@ -277,6 +284,21 @@ mod tests {
         let mut membership = Membership::new(OWN, Incarnation(11), &of(&[1, 2, 3]));
         membership.committed(&of(&[2, 3]), Millis(2));
         assert!(membership.has_left(Millis(2 + LINGER_MS)));
+    }
+
+    /// The leader fell silent before it could say so itself.
+    #[test]
+    fn who_hears_from_another_that_its_removal_is_committed_has_left() {
+        let mut membership = membership(&[1, 2, 3]);
+        membership.in_force(of(&[2, 3]));
+        assert!(!membership.has_left(Millis(1)));
+        membership.expelled();
+        assert!(membership.has_left(Millis(1)));
+        // One that finds it in its log when it is started was away.
+        let mut away = Membership::new(OWN, Incarnation(11), &Configuration::default());
+        away.in_force(of(&[2, 3]));
+        away.expelled();
+        assert!(away.is_expelled() && !away.has_left(Millis(1)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::dial::{DialError, Dialer};
 use super::frame::write;
 use super::handshake::{Purpose, Refusal};
 use super::inbound::{Inbound, hex};
+use super::known::recoveries;
 use super::queue::SendQueue;
 use super::roster;
 use crate::config::Url;
@@ -90,7 +91,10 @@ impl Outbound {
         let standing = &self.dialer.standing;
         match error {
             DialError::Refused(Refusal::UnknownSender { committed }) => {
-                if standing.ends_with(*committed) {
+                if recoveries(*committed) > standing.recoveries() {
+                    // By one that was added since, say.
+                    self.inbox.fenced();
+                } else if standing.ends_with(*committed) {
                     self.inbox.expelled();
                 } else if *committed < standing.latest() {
                     self.tell().await;

@@ -110,6 +110,11 @@ impl Cluster {
         index
     }
 
+    /// Where clients reach a member.
+    pub(crate) fn client_url(&self, index: usize) -> String {
+        format!("http://127.0.0.1:{}", self.members[index].client_port)
+    }
+
     /// Where a member is to be reached by its peers.
     pub(crate) fn peer_url(&self, index: usize) -> String {
         format!("http://{}", self.peer_address(index))

@@ -4,6 +4,8 @@
 
 /// Bad input and broken surroundings: one clear line, nothing changed, nothing lost.
 mod bad_input;
+/// The clients that people have.
+mod clients;
 /// Three members of the real program.
 mod cluster;
 /// The same requests put to a real etcd, and the same answers expected.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_kv::{
-    Command as StoreCommand, KvError, LEASE_TTL_SECONDS_MAX, LeaseGrantRequest, LeaseId,
-    Response as StoreResponse, Revision,
+    Command as StoreCommand, KvError, LEASE_TTL_SECONDS_MAX, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseId, Response as StoreResponse, Revision,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,15 +46,6 @@ impl LeaseService {
 }
 
 impl Shared {
-    async fn propose(&self, command: StoreCommand) -> Result<StoreResponse, ApiError> {
-        match self.gate.propose(&Command::Kv(command)).await? {
-            Applied::Kv(response) => Ok(response),
-            Applied::MemberPublished => {
-                unreachable!("the store answers the commands that it is given")
-            }
-        }
-    }
-
     /// The revision that this member has come to.
     async fn revision(&self) -> Result<Revision, ApiError> {
         self.gate.read(true, |machine: &KvMachine| machine.kv().revision()).await
@@ -116,6 +107,40 @@ fn random_lease() -> LeaseId {
     LeaseId((random_u64() >> 1).max(1).cast_signed())
 }
 
+/// Makes a lease of this number, or of one that is free where it is 0.
+///
+/// # Errors
+/// As etcd's grant.
+pub(super) async fn grant(
+    gate: &Gate,
+    lessor: &Lessor,
+    id: i64,
+    ttl_seconds: i64,
+) -> Result<LeaseGrantResponse, ApiError> {
+    let ttl_seconds_min = lessor.config().ttl_seconds_min.min(LEASE_TTL_SECONDS_MAX);
+    loop {
+        let lease = if id == 0 { random_lease() } else { LeaseId(id) };
+        let grant = LeaseGrantRequest { lease, ttl_seconds: ttl_seconds.max(ttl_seconds_min) };
+        grant.validate()?;
+        match propose(gate, StoreCommand::LeaseGrant(grant)).await {
+            Ok(StoreResponse::LeaseGrant(granted)) => return Ok(granted),
+            Ok(other) => unreachable!("a grant was answered with {other:?}"),
+            // Whoever leaves the choice to us is not to hear that it was a bad one.
+            Err(ApiError::Kv(KvError::LeaseExists)) if id == 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn propose(gate: &Gate, command: StoreCommand) -> Result<StoreResponse, ApiError> {
+    match gate.propose(&Command::Kv(command)).await? {
+        Applied::Kv(response) => Ok(response),
+        Applied::MemberPublished => {
+            unreachable!("the store answers the commands that it is given")
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl Lease for LeaseService {
     async fn lease_grant(
@@ -125,26 +150,13 @@ impl Lease for LeaseService {
         let Shared { gate, lessor } = &*self.shared;
         gate.admit(request.metadata())?;
         let wire::LeaseGrantRequest { id, ttl } = *request.get_ref();
-        let ttl_seconds_min = lessor.config().ttl_seconds_min.min(LEASE_TTL_SECONDS_MAX);
-        loop {
-            let lease = if id == 0 { random_lease() } else { LeaseId(id) };
-            let grant = LeaseGrantRequest { lease, ttl_seconds: ttl.max(ttl_seconds_min) };
-            grant.validate().map_err(ApiError::from)?;
-            match self.shared.propose(StoreCommand::LeaseGrant(grant)).await {
-                Ok(StoreResponse::LeaseGrant(granted)) => {
-                    return Ok(Response::new(wire::LeaseGrantResponse {
-                        header: Some(gate.header(granted.revision)),
-                        id: granted.lease.0,
-                        ttl: granted.ttl_seconds,
-                        error: String::new(),
-                    }));
-                }
-                Ok(other) => unreachable!("a grant was answered with {other:?}"),
-                // A client that leaves the choice to us is not to hear that it was a bad one.
-                Err(ApiError::Kv(KvError::LeaseExists)) if id == 0 => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let granted = grant(gate, lessor, id, ttl).await?;
+        Ok(Response::new(wire::LeaseGrantResponse {
+            header: Some(gate.header(granted.revision)),
+            id: granted.lease.0,
+            ttl: granted.ttl_seconds,
+            error: String::new(),
+        }))
     }
 
     async fn lease_revoke(
@@ -154,7 +166,7 @@ impl Lease for LeaseService {
         let gate = &self.shared.gate;
         gate.admit(request.metadata())?;
         let command = StoreCommand::LeaseRevoke(LeaseId(request.get_ref().id));
-        match self.shared.propose(command).await? {
+        match propose(gate, command).await? {
             StoreResponse::LeaseRevoke(revision) => {
                 let header = Some(gate.header(revision));
                 Ok(Response::new(wire::LeaseRevokeResponse { header }))

@@ -5,14 +5,17 @@
 
 mod cluster;
 mod convert;
+mod election;
 mod error;
 mod gate;
 mod hash;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod members;
 mod publish;
+mod queue;
 mod range_stream;
 mod transport_errors;
 mod watch;
@@ -40,6 +43,8 @@ use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
 use crate::runtime::Handle;
 
 /// The version of etcd that is reported unless the operator says otherwise: clients choose by it
@@ -159,12 +164,19 @@ pub fn routes(
         MaintenanceServer::new(maintenance::MaintenanceService::new(Arc::clone(&gate)))
             .max_decoding_message_size(message_bytes_max);
     let watch = watch::WatchServer::start(Arc::clone(&gate), message_bytes_max);
-    let lease = LeaseServer::new(lease::LeaseService::new(Arc::clone(&gate), lessor))
+    let lease = LeaseServer::new(lease::LeaseService::new(Arc::clone(&gate), Arc::clone(&lessor)))
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let cluster = ClusterServer::new(cluster::ClusterService::new(gate))
+    let cluster = ClusterServer::new(cluster::ClusterService::new(Arc::clone(&gate)))
+        .max_decoding_message_size(message_bytes_max);
+    let queue = queue::Queue::new(gate, watch.hub(), lessor);
+    let lock = LockServer::new(lock::LockService::new(queue.clone()))
+        .max_decoding_message_size(message_bytes_max);
+    let election = ElectionServer::new(election::ElectionService::new(queue))
         .max_decoding_message_size(message_bytes_max);
     Routes::new(health)
+        .add_service(AsEtcdWordsThem(lock))
+        .add_service(AsEtcdWordsThem(election))
         .add_service(AsEtcdWordsThem(kv))
         .add_service(AsEtcdWordsThem(maintenance))
         .add_service(AsEtcdWordsThem(cluster))

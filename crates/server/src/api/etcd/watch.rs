@@ -16,6 +16,7 @@
 
 mod encode;
 mod hub;
+mod own;
 mod stream;
 
 use std::convert::Infallible;
@@ -29,7 +30,8 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::encode::WatchCodec;
-use self::hub::Hub;
+pub(super) use self::hub::Hub;
+pub(super) use self::own::OwnWatch;
 use self::stream::Responses;
 use super::gate::Gate;
 use crate::proto::etcdserverpb as wire;
@@ -71,6 +73,11 @@ impl WatchServer {
     /// Starts the hub's task, which ends with the member or with the last one that asks it.
     pub(super) fn start(gate: Arc<Gate>, message_bytes_max: usize) -> Self {
         Self { hub: Hub::start(Arc::clone(&gate)), gate, message_bytes_max }
+    }
+
+    /// For watches of the member's own.
+    pub(super) fn hub(&self) -> Hub {
+        self.hub.clone()
     }
 
     async fn watch(

@@ -22,7 +22,7 @@ pub(super) type WatchResponse = kv::WatchResponse<Encoded>;
 
 /// The bytes of an event as a field of a response, each made when it is first wanted.
 #[derive(Debug, Default)]
-pub(super) struct Encoded {
+pub(in crate::api::etcd) struct Encoded {
     plain: OnceLock<Bytes>,
     with_previous: OnceLock<Bytes>,
 }

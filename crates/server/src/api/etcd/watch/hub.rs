@@ -21,7 +21,7 @@ use crate::runtime::ReadError;
 
 /// A way to reach the task.
 #[derive(Clone)]
-pub(super) struct Hub {
+pub(in crate::api::etcd) struct Hub {
     requests: mpsc::Sender<(StreamId, Asked)>,
     notes: mpsc::UnboundedSender<Note>,
 }
