@@ -179,11 +179,11 @@ fn start_member(
              takes no part in elections; until it is replaced, a leader is elected by the others alone"
         );
     }
-    tracing::info!(lease_reads = ?config.lease_reads, "reads without asking the others");
     let identity = data.log.identity();
     let (cluster, member) = (identity.cluster, NodeId(identity.member));
     let incarnation = data.incarnation;
     let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
+    tracing::info!(lease_reads = ?config.lease_reads, "reads without asking the others");
     let leases = machine.lease_clock();
     let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
     let raft = Config {

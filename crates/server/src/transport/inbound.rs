@@ -284,8 +284,7 @@ impl Inbound {
     /// A peer says who is a member.
     fn hear(&self, from: NodeId, told: Roster) {
         if told.cluster == ClusterId(self.identity.cluster) {
-            let version = told.configuration.version;
-            tracing::info!(from = %hex(from), version, "was told who is a member");
+            tracing::debug!(from = %hex(from), "was told who is a member");
             self.inbox.told(told.configuration);
         }
     }

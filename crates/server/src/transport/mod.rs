@@ -339,7 +339,9 @@ impl Transport for PeerTransport {
 
     fn told(&self, configuration: Configuration) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = configuration.version;
         if known.told(configuration) {
+            tracing::info!(version, "was told who is a member, ahead of the log");
             self.follow(&known);
         }
     }
