@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_kv::Revision;
+use quorate_kv::{Command as StoreCommand, Response as StoreResponse, Revision};
 use quorate_raft::{ChangeRefusal, ConfigurationChange, NodeId, Role, Status};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -47,8 +47,8 @@ impl Gate {
 
     /// Resolves once no leader has been known for so long: what becomes of a stream whose client
     /// asked for a leader. Never where the client has not.
-    pub(super) async fn leader_lost(&self, metadata: &MetadataMap, patience: Duration) {
-        if !Self::needs_leader(metadata) {
+    pub(super) async fn leader_lost(&self, needs_leader: bool, patience: Duration) {
+        if !needs_leader {
             return std::future::pending().await;
         }
         let mut status = self.handle.status_changes();
@@ -95,6 +95,19 @@ impl Gate {
                 Err(error) => ApiError::from(error),
             };
             patience.another_try(error).await?;
+        }
+    }
+
+    /// As [`Gate::propose`], of a command of the store.
+    pub(super) async fn propose_to_store(
+        &self,
+        command: StoreCommand,
+    ) -> Result<StoreResponse, ApiError> {
+        match self.propose(&Command::Kv(command)).await? {
+            Applied::Kv(response) => Ok(response),
+            Applied::MemberPublished => {
+                unreachable!("the store answers the commands that it is given")
+            }
         }
     }
 

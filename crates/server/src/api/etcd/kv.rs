@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::error::ApiError;
 use super::gate::Gate;
 use super::{convert, range_stream};
-use crate::machine::{Applied, Command, RangeQuery, TxnQuery};
+use crate::machine::{RangeQuery, TxnQuery};
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::kv_server::Kv;
 
@@ -38,12 +38,7 @@ impl KvService {
         if replicated_bytes(request, info.member_id) > info.limits.request_bytes_max {
             return Err(ApiError::RequestTooLarge);
         }
-        match self.gate.propose(&Command::Kv(command)).await? {
-            Applied::Kv(response) => Ok(response),
-            Applied::MemberPublished => {
-                unreachable!("the store answers the commands that it is given")
-            }
-        }
+        self.gate.propose_to_store(command).await
     }
 
     /// A transaction that only reads takes the way of reads: it needs no place in the log.

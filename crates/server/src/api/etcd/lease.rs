@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::error::ApiError;
 use super::gate::Gate;
 use crate::lease::{LeaseError, Lessor};
-use crate::machine::{Applied, Command, KvMachine};
+use crate::machine::KvMachine;
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::lease_server::Lease;
 use crate::random::random_u64;
@@ -72,7 +72,7 @@ impl Shared {
         let patience = Duration::from_millis(patience_ms.saturating_mul(LEADERLESS_TIMEOUTS));
         tokio::select! {
             () = self.keep_alive_all(requests, &answers) => {}
-            () = self.gate.leader_lost(&metadata, patience) => {
+            () = self.gate.leader_lost(Gate::needs_leader(&metadata), patience) => {
                 // A client that has gone away needs no answer.
                 let _ = answers.send(Err(ApiError::NoLeader.into())).await;
             }
@@ -122,21 +122,12 @@ pub(super) async fn grant(
         let lease = if id == 0 { random_lease() } else { LeaseId(id) };
         let grant = LeaseGrantRequest { lease, ttl_seconds: ttl_seconds.max(ttl_seconds_min) };
         grant.validate()?;
-        match propose(gate, StoreCommand::LeaseGrant(grant)).await {
+        match gate.propose_to_store(StoreCommand::LeaseGrant(grant)).await {
             Ok(StoreResponse::LeaseGrant(granted)) => return Ok(granted),
             Ok(other) => unreachable!("a grant was answered with {other:?}"),
             // Whoever leaves the choice to us is not to hear that it was a bad one.
             Err(ApiError::Kv(KvError::LeaseExists)) if id == 0 => {}
             Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn propose(gate: &Gate, command: StoreCommand) -> Result<StoreResponse, ApiError> {
-    match gate.propose(&Command::Kv(command)).await? {
-        Applied::Kv(response) => Ok(response),
-        Applied::MemberPublished => {
-            unreachable!("the store answers the commands that it is given")
         }
     }
 }
@@ -166,7 +157,7 @@ impl Lease for LeaseService {
         let gate = &self.shared.gate;
         gate.admit(request.metadata())?;
         let command = StoreCommand::LeaseRevoke(LeaseId(request.get_ref().id));
-        match propose(gate, command).await? {
+        match gate.propose_to_store(command).await? {
             StoreResponse::LeaseRevoke(revision) => {
                 let header = Some(gate.header(revision));
                 Ok(Response::new(wire::LeaseRevokeResponse { header }))

@@ -23,7 +23,7 @@ use super::gate::Gate;
 use super::lease::grant;
 use super::watch::Hub;
 use crate::lease::Lessor;
-use crate::machine::{Applied, Command, RangeQuery};
+use crate::machine::RangeQuery;
 
 /// Seconds that the lease lasts which is made for who names none.
 const SESSION_TTL_SECONDS: i64 = 60;
@@ -204,7 +204,7 @@ impl Queue {
 
     async fn transact(&self, txn: TxnRequest) -> Result<TxnResponse, ApiError> {
         txn.validate(&self.gate.info().limits.kv)?;
-        match self.propose(StoreCommand::Txn(txn)).await? {
+        match self.gate.propose_to_store(StoreCommand::Txn(txn)).await? {
             StoreResponse::Txn(response) => Ok(response),
             other => unreachable!("a transaction was answered with {other:?}"),
         }
@@ -214,18 +214,9 @@ impl Queue {
     pub(super) async fn delete(&self, key: &[u8]) -> Result<Revision, ApiError> {
         let delete = DeleteRangeRequest { range: only(key), ..Default::default() };
         delete.validate()?;
-        match self.propose(StoreCommand::DeleteRange(delete)).await? {
+        match self.gate.propose_to_store(StoreCommand::DeleteRange(delete)).await? {
             StoreResponse::DeleteRange(response) => Ok(response.revision),
             other => unreachable!("a delete was answered with {other:?}"),
-        }
-    }
-
-    async fn propose(&self, command: StoreCommand) -> Result<StoreResponse, ApiError> {
-        match self.gate.propose(&Command::Kv(command)).await? {
-            Applied::Kv(response) => Ok(response),
-            Applied::MemberPublished => {
-                unreachable!("the store answers the commands that it is given")
-            }
         }
     }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use quorate_kv::StreamId;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
@@ -151,20 +150,8 @@ impl Reader {
 
     /// Ends the stream of a client that wants a leader once there was none for too long.
     async fn end_without_leader(&self, gate: &Gate, needs_leader: bool) {
-        if !needs_leader {
-            return;
-        }
         let patience = Duration::from_millis(gate.info().limits.leaderless_ms_max);
-        let mut status = gate.handle().status_changes();
-        loop {
-            if status.wait_for(|status| status.role.leader.is_none()).await.is_err() {
-                return;
-            }
-            let led = status.wait_for(|status| status.role.leader.is_some());
-            if timeout(patience, led).await.is_err() {
-                let _ = self.responses.send(Err(ApiError::NoLeader));
-                return;
-            }
-        }
+        gate.leader_lost(needs_leader, patience).await;
+        let _ = self.responses.send(Err(ApiError::NoLeader));
     }
 }
