@@ -34,6 +34,7 @@ pub mod lease;
 mod logging;
 pub mod machine;
 pub mod member;
+mod metrics;
 mod proto;
 mod raft_node;
 mod random;

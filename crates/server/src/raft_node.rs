@@ -17,6 +17,7 @@ use crate::api::raft_node::{RaftNodeLimits, RaftNodeMachine, RaftNodeTransport, 
 use crate::config::Url;
 use crate::identity::{Incarnation, cluster_id};
 use crate::member::{DataDirectory, StartError, stop_requested, survive_file_size_limit};
+use crate::metrics::RuntimeMetrics;
 use crate::random::random_u64;
 use crate::runtime::{
     LogReader, LogWriter, MemoryLog, Parts, Running, RuntimeConfig, StopReason, start,
@@ -101,6 +102,7 @@ fn start_on(
         incarnation: Incarnation::default(),
         // A proposal waits for its commit, however long that takes.
         config: RuntimeConfig { request_timeout_ms: None, ..RuntimeConfig::default() },
+        metrics: RuntimeMetrics::default(),
     };
     let peers = peers(options)?;
     let mut made = None;

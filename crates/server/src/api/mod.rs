@@ -2,4 +2,5 @@
 //! crates below and back, and stands on `runtime::Handle` alone.
 
 pub mod etcd;
+pub(crate) mod http;
 pub mod raft_node;

@@ -7,5 +7,7 @@ mod server;
 mod url;
 
 pub use flags::{FlagError, Flags, USAGE_HINT, flag_help};
-pub use server::{ClusterMember, ConfigError, InitialState, LeaseMode, LogFormat, ServerConfig};
+pub use server::{
+    ClusterMember, ConfigError, HttpOptions, InitialState, LeaseMode, LogFormat, ServerConfig,
+};
 pub use url::{Url, UrlError};

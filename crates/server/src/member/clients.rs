@@ -1,37 +1,125 @@
-//! The client port. It speaks gRPC; whoever tries something else there is told so in its own
-//! language.
+//! The ports for clients. One port speaks gRPC and HTTP/1.1, as etcd's does, unless HTTP was given
+//! ports of its own; ports for metrics speak of how the member is and of nothing else.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::http::{Response, StatusCode, Version, header};
+use tonic::codegen::http::{Request, Response, header};
+use tonic::codegen::{BoxFuture, Service};
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 
 use super::connections::{ConnectionLimit, accept};
-use crate::api::etcd::{ClusterInfo, Health, note_deadline, routes};
+use crate::api::etcd::{ClusterInfo, CountedServices, Health, Probe, note_deadline, routes};
+use crate::api::http::{Access, Site, client_pages, metrics_pages};
 use crate::lease::Lessor;
 use crate::machine::KvMachine;
+use crate::metrics::Metrics;
 use crate::runtime::Handle;
 
 /// How often an idle client's connection is probed, and how long the answer may take; etcd's.
 const KEEPALIVE_INTERVAL_S: u64 = 7200;
 const KEEPALIVE_TIMEOUT_S: u64 = 20;
-const ONLY_GRPC: &str =
-    "this port speaks gRPC, as etcd's clients do; HTTP is not served here yet\n";
+/// What the content type of a gRPC request begins with.
+const GRPC: &[u8] = b"application/grpc";
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// gRPC and HTTP.
+    Both,
+    /// gRPC alone, because HTTP has ports of its own.
+    Grpc,
+    /// HTTP alone.
+    Http,
+    /// How the member is.
+    Metrics,
+}
+
+/// A port that is listened on.
+pub(super) struct ClientListener {
+    pub(super) listener: TcpListener,
+    pub(super) traffic: Traffic,
+}
+
+/// Everything that clients are served. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct ClientServices {
+    services: CountedServices,
+    site: Site,
+    access: Access,
+}
+
+impl ClientServices {
+    pub(super) fn new(
+        handle: Handle<KvMachine>,
+        lessor: Arc<Lessor>,
+        info: &Arc<ClusterInfo>,
+        health: &Health,
+        metrics: &Arc<Metrics>,
+        access: Access,
+    ) -> Self {
+        let routes = routes(handle.clone(), lessor, Arc::clone(info), health);
+        let router = routes.into_axum_router();
+        let router = router.fallback(async || {
+            Status::unimplemented("unknown service or method").into_http::<Body>()
+        });
+        let services = CountedServices::new(router, Arc::clone(metrics));
+        let probe = Probe::new(handle, Arc::clone(info));
+        Self { services, site: Site { probe, metrics: Arc::clone(metrics) }, access }
+    }
+
+    fn router(&self, traffic: Traffic, secure: bool) -> Router {
+        let pages = || client_pages(self.site.clone(), self.access.clone(), secure, None);
+        let front = |pages| Front { services: self.services.clone(), pages };
+        match traffic {
+            Traffic::Both => Router::new().fallback_service(front(pages())),
+            Traffic::Grpc => Router::new().fallback_service(front(Router::new())),
+            Traffic::Http => pages(),
+            Traffic::Metrics => metrics_pages(self.site.clone()),
+        }
+    }
+}
+
+/// Tells gRPC from the rest by what a request says of its content, whatever version of HTTP it comes
+/// over: that is the same with TLS and without.
+#[derive(Clone)]
+struct Front {
+    services: CountedServices,
+    pages: Router,
+}
+
+impl Service<Request<Body>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // Both are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let content = request.headers().get(header::CONTENT_TYPE);
+        if content.is_some_and(|content| content.as_bytes().starts_with(GRPC)) {
+            return self.services.call(request);
+        }
+        Box::pin(self.pages.call(request))
+    }
+}
 
 /// Serves clients until told to stop; then finishes what is under way.
 pub(super) async fn serve_clients(
-    listener: TcpListener,
+    ClientListener { listener, traffic }: ClientListener,
     limit: ConnectionLimit,
-    handle: Handle<KvMachine>,
-    lessor: Arc<Lessor>,
-    info: Arc<ClusterInfo>,
-    health: Health,
+    services: ClientServices,
     mut stopping: watch::Receiver<bool>,
 ) {
     let address = listener.local_addr();
@@ -39,28 +127,16 @@ pub(super) async fn serve_clients(
         // The sender outlives the server; should it not, that too is the end.
         let _ = stopping.wait_for(|&stop| stop).await;
     };
-    let router = routes(handle, lessor, info, &health).into_axum_router().fallback(no_such_method);
     let served = Server::builder()
+        // Heads of HTTP/1.1 requests that do not come in half a minute end their connection.
         .accept_http1(true)
         .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
         .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
         .layer(InterceptorLayer::new(note_deadline))
-        .add_routes(Routes::from(router))
+        .add_routes(Routes::from(services.router(traffic, false)))
         .serve_with_incoming_shutdown(accept(listener, limit), stop)
         .await;
     if let Err(error) = served {
         tracing::error!(?address, %error, "clients are no longer served here");
     }
-}
-
-/// Answers what no service takes.
-async fn no_such_method(version: Version) -> Response<Body> {
-    if version >= Version::HTTP_2 {
-        return Status::unimplemented("unknown service or method").into_http();
-    }
-    let mut response = Response::new(Body::new(ONLY_GRPC.to_owned()));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
-    response
 }

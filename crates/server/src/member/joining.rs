@@ -22,7 +22,8 @@ use crate::config::{ServerConfig, Url};
 use crate::description::Description;
 use crate::identity::{ClusterId, Incarnation};
 use crate::transport::{
-    Roster, RosterError, TransportConfig, ask_roster, decode_configuration, encode_configuration,
+    Links, Roster, RosterError, TransportConfig, ask_roster, decode_configuration,
+    encode_configuration,
 };
 
 /// How long the others are asked before the member gives up: they may be starting too.
@@ -91,7 +92,7 @@ pub(super) async fn join(config: &ServerConfig) -> Result<Joined, JoinError> {
     loop {
         let mut failure = JoinError::NobodyElse;
         for address in &addresses {
-            failure = match ask_roster(&transport, address).await {
+            failure = match ask_roster(&transport, &Links::default(), address).await {
                 Ok(roster) => match find(config, &roster) {
                     Some(joined) => return Ok(joined),
                     None => JoinError::NotAdded {
@@ -120,7 +121,7 @@ pub(super) async fn ask_once(config: &ServerConfig, cluster: ClusterId) -> Optio
     let transport =
         TransportConfig { handshake_timeout_ms: ASKING_ONCE_MS_MAX, ..TransportConfig::default() };
     for (_, peer) in config.peers() {
-        match ask_roster(&transport, &peer.peer_url).await {
+        match ask_roster(&transport, &Links::default(), &peer.peer_url).await {
             Ok(roster) if roster.cluster == cluster => return Some(roster.configuration),
             _ => {}
         }

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use clients::serve_clients;
+use clients::{ClientListener, ClientServices, Traffic, serve_clients};
 use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use joining::{JoinError, Joined};
@@ -32,14 +32,16 @@ pub use signals::{stop_requested, survive_file_size_limit};
 use crate::api::etcd::{
     ApiLimits, ClusterInfo, EMULATED_VERSION, Health, WatchLimits, publish_member,
 };
+use crate::api::http::Access;
 use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
 use crate::description::Description;
 use crate::identity::ClusterId;
 use crate::lease::{LeaseConfig, Lessor};
 use crate::machine::{KvMachine, LeaseClock, MachineConfig, MemberAttributes};
+use crate::metrics::{Facts, Metrics};
 use crate::random::random_u64;
 use crate::runtime::{Handle, Parts, Running, RuntimeConfig, StopReason, start};
-use crate::transport::{Inbox, PeerIdentity, PeerTransport, TransportConfig};
+use crate::transport::{Inbox, Links, PeerIdentity, PeerTransport, TransportConfig};
 
 /// How long a leader that is asked to stop waits for another to take over.
 const HAND_OVER_MS_MAX: u64 = 800;
@@ -89,17 +91,18 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     // The log keeps its segments open, so this comes before the log.
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (running, leases, info, clients, stop) = runtime.block_on(async {
+    let (running, leases, info, clients, metrics, stop) = runtime.block_on(async {
         let stop = stop_requested();
         // Before anything is written: a member that cannot be reached must not leave data behind.
         let peers = listen(&config.listen_peer_urls).await?;
-        let clients = listen(&config.listen_client_urls).await?;
+        let clients = listen_for_clients(config).await?;
         let (data, known) = open_data(config).await?;
         let info = cluster_info(config, &data);
-        let (running, leases) = start_member(config, data, &known, peers)?;
-        Ok::<_, StartError>((running, leases, info, clients, stop))
+        let metrics = metrics(config, &info);
+        let (running, leases) = start_member(config, data, &known, peers, &metrics)?;
+        Ok::<_, StartError>((running, leases, info, clients, metrics, stop))
     })?;
-    runtime.block_on(serve(config, info, &running, leases, clients, stop));
+    runtime.block_on(serve(config, info, &running, leases, clients, metrics, stop));
     // Closes all connections, so that nothing new arrives while the threads end.
     drop(runtime);
     Ok(running.stop())
@@ -114,6 +117,20 @@ async fn listen(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
         listeners.push(TcpListener::bind(address?).await.map_err(failed)?);
     }
     Ok(listeners)
+}
+
+async fn listen_for_clients(config: &ServerConfig) -> Result<Vec<ClientListener>, StartError> {
+    let traffic = if config.http.listen_urls.is_empty() { Traffic::Both } else { Traffic::Grpc };
+    let mut clients = Vec::new();
+    for (urls, traffic) in [
+        (&config.listen_client_urls, traffic),
+        (&config.http.listen_urls, Traffic::Http),
+        (&config.http.metrics_urls, Traffic::Metrics),
+    ] {
+        let listeners = listen(urls).await?.into_iter();
+        clients.extend(listeners.map(|listener| ClientListener { listener, traffic }));
+    }
+    Ok(clients)
 }
 
 /// The member's data, and whom to talk to until its log says otherwise.
@@ -172,6 +189,7 @@ fn start_member(
     mut data: DataDirectory,
     known: &Configuration,
     listeners: Vec<TcpListener>,
+    metrics: &Metrics,
 ) -> Result<(Running<KvMachine>, Arc<LeaseClock>), StartError> {
     if data.incarnation.is_reborn() {
         tracing::warn!(
@@ -215,15 +233,17 @@ fn start_member(
             request_timeout_ms: Some(request_timeout_ms + DRAIN_MS_MAX),
             ..RuntimeConfig::default()
         },
+        metrics: metrics.runtime.clone(),
     };
     let identity = PeerIdentity { cluster, member, incarnation };
+    let links = Links { metrics: metrics.peers.clone() };
     let running = start(parts, |handle| {
         let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
         let limits = TransportConfig {
             snapshot_bytes_per_second_max: config.catch_up_bytes_per_second,
             ..TransportConfig::default()
         };
-        Arc::new(PeerTransport::start(&limits, identity, known, listeners, &inbox))
+        Arc::new(PeerTransport::start(&limits, &links, identity, known, listeners, &inbox))
     })?;
     Ok((running, leases))
 }
@@ -269,7 +289,8 @@ async fn serve(
     info: ClusterInfo,
     running: &Running<KvMachine>,
     leases: Arc<LeaseClock>,
-    clients: Vec<TcpListener>,
+    clients: Vec<ClientListener>,
+    metrics: Arc<Metrics>,
     stop: impl Future<Output = &'static str>,
 ) {
     let info = Arc::new(info);
@@ -279,15 +300,16 @@ async fn serve(
     let lessor = Lessor::start(leases_config, running.handle().clone(), leases);
     let limit = ConnectionLimit::of_system();
     let (stopping, _) = watch::channel(false);
+    let access =
+        Access { hosts: config.http.host_whitelist.clone(), origins: config.http.cors.clone() };
+    let handle = running.handle().clone();
+    let services = ClientServices::new(handle, lessor, &info, &health, &metrics, access);
     let mut servers = tokio::task::JoinSet::new();
     for listener in clients {
         servers.spawn(serve_clients(
             listener,
             limit.clone(),
-            running.handle().clone(),
-            Arc::clone(&lessor),
-            Arc::clone(&info),
-            health.clone(),
+            services.clone(),
             stopping.subscribe(),
         ));
     }
@@ -335,6 +357,15 @@ async fn announce(
             "ready to serve client requests"
         );
     }
+}
+
+fn metrics(config: &ServerConfig, info: &ClusterInfo) -> Arc<Metrics> {
+    Arc::new(Metrics::new(&Facts {
+        member: info.member_id,
+        version: info.emulated_version.clone(),
+        quota_bytes: info.limits.quota_bytes,
+        extensive: config.http.extensive_metrics,
+    }))
 }
 
 fn cluster_info(config: &ServerConfig, data: &DataDirectory) -> ClusterInfo {

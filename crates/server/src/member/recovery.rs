@@ -16,7 +16,7 @@ use super::data_directory::LOG_DIRECTORY;
 use crate::config::Url;
 use crate::description::Description;
 use crate::identity::{ClusterId, Incarnation};
-use crate::transport::{Roster, RosterError, TransportConfig, ask_roster};
+use crate::transport::{Links, Roster, RosterError, TransportConfig, ask_roster};
 
 /// How long each member is asked whether it is there.
 const ASKING_MS_MAX: u64 = 2000;
@@ -247,7 +247,7 @@ async fn ask(addresses: Vec<Url>, cluster: ClusterId) -> Result<Roster, Option<R
         TransportConfig { handshake_timeout_ms: ASKING_MS_MAX, ..TransportConfig::default() };
     let mut failure = None;
     for address in addresses {
-        match ask_roster(&config, &address).await {
+        match ask_roster(&config, &Links::default(), &address).await {
             Ok(roster) if roster.cluster == cluster => return Ok(roster),
             Ok(_other_cluster) => {}
             Err(error) => failure = Some(error),

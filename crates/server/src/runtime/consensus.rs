@@ -207,7 +207,12 @@ impl<M: HostedMachine> Consensus<M> {
         }
         self.judge_staged();
         let status = self.replica.status();
+        let metrics = &self.shared.metrics;
         self.shared.status.send_if_modified(|held| {
+            let leader = status.role.leader;
+            if leader.is_some() && leader != held.role.leader {
+                metrics.leader_changed();
+            }
             let changed = *held != status;
             *held = status;
             changed

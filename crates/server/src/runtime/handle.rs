@@ -23,6 +23,7 @@ use super::query::{Asked, BoxedQuery, Query};
 use super::running::StopReason;
 use super::snapshots::{Incoming, Source};
 use crate::identity::Incarnation;
+use crate::metrics::RuntimeMetrics;
 use crate::transport::{Admission, LeaseMessage, SnapshotOffer, Transport};
 
 /// A way to reach one running member. Cheap to clone; outlives the member, whose calls then answer
@@ -34,6 +35,7 @@ pub struct Handle<M: StateMachine> {
 /// What the threads of a member and its handles have in common.
 pub(super) struct Shared<M: StateMachine> {
     pub(super) config: RuntimeConfig,
+    pub(super) metrics: RuntimeMetrics,
     pub(super) inputs: Mailbox<Input<M>>,
     pub(super) applies: Mailbox<ApplyItem<M>>,
     pub(super) writes: Mailbox<LogItem>,
@@ -107,16 +109,21 @@ impl<M: HostedMachine> Handle<M> {
         input: Input<M>,
         response: oneshot::Receiver<Result<T, ProposeError>>,
     ) -> Result<T, ProposeError> {
-        match self.shared.inputs.try_push(input, self.request_limit()) {
-            Ok(()) => {}
-            Err(Refused::Full) => return Err(ProposeError::Dropped(DropReason::Overload)),
-            Err(Refused::Closed) => return Err(ProposeError::Dropped(DropReason::Stopping)),
+        let pending = self.shared.metrics.proposal_begins();
+        let outcome = match self.shared.inputs.try_push(input, self.request_limit()) {
+            Ok(()) => match self.within_deadline(response).await {
+                Some(Ok(outcome)) => outcome,
+                Some(Err(_closed)) => Err(ProposeError::Stopped),
+                None => Err(ProposeError::TimedOut),
+            },
+            Err(Refused::Full) => Err(ProposeError::Dropped(DropReason::Overload)),
+            Err(Refused::Closed) => Err(ProposeError::Dropped(DropReason::Stopping)),
+        };
+        drop(pending);
+        if outcome.is_err() {
+            self.shared.metrics.proposal_failed();
         }
-        match self.within_deadline(response).await {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_closed)) => Err(ProposeError::Stopped),
-            None => Err(ProposeError::TimedOut),
-        }
+        outcome
     }
 
     /// Asks for the members to be changed, and answers the configuration that was committed and is
@@ -143,7 +150,7 @@ impl<M: HostedMachine> Handle<M> {
     ) -> Result<T, ReadError> {
         let (read, response) = simple(read);
         self.ask_linearizable(read)?;
-        self.answer(response).await
+        self.confirmed(response).await
     }
 
     /// Runs it on the state as it is, however old: after what this member has applied, and without
@@ -167,7 +174,7 @@ impl<M: HostedMachine> Handle<M> {
     pub async fn query<Q: Query<M>>(&self, query: Q) -> Result<Q::Answer, ReadError> {
         let (read, response) = self.asked(query)?;
         self.ask_linearizable(read)?;
-        self.answer(response).await
+        self.confirmed(response).await
     }
 
     /// Does a read that may take long, as [`Handle::read_local`] does a short one.
@@ -198,6 +205,15 @@ impl<M: HostedMachine> Handle<M> {
     fn ask_local(&self, read: Read<M>) -> Result<(), ReadError> {
         let item = ApplyItem::Serve(vec![read]);
         self.shared.applies.try_push(item, self.request_limit()).map_err(ReadError::from)
+    }
+
+    async fn confirmed<T>(&self, response: Response<T>) -> Result<T, ReadError> {
+        let answer = self.answer(response).await;
+        if let Err(error) = &answer {
+            let late = *error == ReadError::TimedOut;
+            self.shared.metrics.read_failed(late);
+        }
+        answer
     }
 
     async fn answer<T>(&self, response: Response<T>) -> Result<T, ReadError> {

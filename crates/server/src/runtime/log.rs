@@ -155,7 +155,9 @@ fn append<M: StateMachine>(
     batch: &mut Vec<Persist>,
 ) -> Result<(), LogError> {
     if let Some(last) = batch.last().map(|persist| persist.write) {
+        let began = Instant::now();
         log.append(batch)?;
+        shared.metrics.log_appended(began.elapsed());
         shared.inputs.push(Input::Event(Event::Persisted(last)));
         batch.clear();
     }

@@ -19,6 +19,7 @@ use super::machine::{HostedMachine, MachineError};
 use super::mailbox::Mailbox;
 use super::{RuntimeConfig, apply, query, store};
 use crate::identity::Incarnation;
+use crate::metrics::RuntimeMetrics;
 use crate::transport::Transport;
 
 /// Everything that a member is made of.
@@ -41,6 +42,8 @@ pub struct Parts<M, W, R> {
     pub incarnation: Incarnation,
     /// The mailboxes' limits.
     pub config: RuntimeConfig,
+    /// What is counted; `default` where nobody asks.
+    pub metrics: RuntimeMetrics,
 }
 
 /// A running member.
@@ -135,6 +138,7 @@ where
     let replica = Replica::new(parts.replica, parts.recovered, clock.now());
     let shared = Arc::new(Shared {
         config: parts.config,
+        metrics: parts.metrics,
         inputs: Mailbox::new(),
         applies: Mailbox::new(),
         writes: Mailbox::new(),

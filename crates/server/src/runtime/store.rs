@@ -22,7 +22,9 @@ pub(super) fn run<M: HostedMachine>(shared: &Shared<M>) {
                         shared.stop(StopReason::machine(error));
                         return;
                     }
-                    let duration_ms = began.elapsed().as_millis() as u64;
+                    let took = began.elapsed();
+                    shared.metrics.store_did_a_job(took);
+                    let duration_ms = took.as_millis() as u64;
                     tracing::debug!(flushed = ?done.flushed, duration_ms, "the store did a job");
                     shared.applies.push(ApplyItem::JobDone(done));
                 }

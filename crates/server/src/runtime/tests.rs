@@ -16,6 +16,7 @@ use quorate_wal::Prepared;
 
 use super::*;
 use crate::identity::Incarnation;
+use crate::metrics::RuntimeMetrics;
 use crate::transport::Transport;
 
 /// Longer than anything here takes; only a test that fails waits for it.
@@ -115,6 +116,7 @@ fn start_one(
         writer,
         reader: MemoryLog::new(),
         config,
+        metrics: RuntimeMetrics::default(),
     };
     let wires = wires.clone();
     start(parts, move |handle| {

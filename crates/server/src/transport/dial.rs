@@ -1,7 +1,7 @@
 //! Opening a connection to a peer: connect, say who we are and what for, hear whether we may speak.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_raft::NodeId;
 use thiserror::Error;
@@ -13,13 +13,14 @@ use super::handshake::{
 };
 use super::known::Standing;
 use super::socket;
-use super::{PeerIdentity, TransportConfig};
+use super::{Links, PeerIdentity, TransportConfig};
 use crate::config::Url;
 
 /// Who dials whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Dialer {
     pub(super) config: TransportConfig,
+    pub(super) links: Links,
     pub(super) identity: PeerIdentity,
     pub(super) peer: NodeId,
     /// Tried one after the other; at least one. They may change while there is a connection, and
@@ -95,6 +96,7 @@ impl Dialer {
             receiver: self.peer,
             configuration: self.standing.latest(),
         };
+        let began = Instant::now();
         let greeting = async {
             stream.write_all(&hello.encode()).await?;
             let mut answer = [0; ANSWER_BYTES];
@@ -103,6 +105,9 @@ impl Dialer {
         };
         let greeted = tokio::time::timeout(deadline, greeting).await;
         let latest = greeted.map_err(|_elapsed| DialError::Silent)??;
+        if purpose == Purpose::Messages {
+            self.links.metrics.connected(self.peer, began.elapsed());
+        }
         Ok((stream, latest))
     }
 }

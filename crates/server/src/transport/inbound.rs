@@ -23,7 +23,7 @@ use super::handshake::{
 use super::known::recoveries;
 use super::roster::{self, Roster};
 use super::snapshot::SnapshotReceiver;
-use super::{Inbox, PeerIdentity, TransportConfig};
+use super::{Inbox, Links, PeerIdentity, TransportConfig};
 use crate::identity::{ClusterId, Incarnation};
 
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
@@ -34,6 +34,7 @@ const REPORTED_MAX: usize = 256;
 /// The receiving side of a member.
 pub(super) struct Inbound {
     config: TransportConfig,
+    links: Links,
     identity: PeerIdentity,
     inbox: Arc<dyn Inbox>,
     connections: Semaphore,
@@ -97,6 +98,7 @@ enum InboundError {
 impl Inbound {
     pub(super) fn new(
         config: TransportConfig,
+        links: Links,
         identity: PeerIdentity,
         inbox: Arc<dyn Inbox>,
     ) -> Arc<Self> {
@@ -104,7 +106,7 @@ impl Inbound {
         let snapshots = SnapshotReceiver::new(&config, identity.member, Arc::clone(&inbox));
         let senders = Mutex::default();
         let committed = AtomicU64::new(0);
-        Arc::new(Self { config, identity, inbox, connections, committed, senders, snapshots })
+        Arc::new(Self { config, links, identity, inbox, connections, committed, senders, snapshots })
     }
 
     /// The configuration of this version is committed.
@@ -208,9 +210,11 @@ impl Inbound {
         }
         match receive.await {
             Ok(Err(InboundError::Socket(error))) => {
+                self.links.metrics.receiving_failed(sender);
                 tracing::debug!(peer = %hex(sender), %error, "a peer's connection ended");
             }
             Ok(Err(error)) => {
+                self.links.metrics.receiving_failed(sender);
                 tracing::warn!(peer = %hex(sender), %remote, %error, "closed a peer's connection");
             }
             Ok(Ok(())) | Err(_) => {}
@@ -354,6 +358,7 @@ impl Inbound {
         incarnation: Incarnation,
     ) -> Result<(), InboundError> {
         let mut buffer = BytesMut::new();
+        let received = self.links.metrics.received_from(sender);
         loop {
             while let Some(payload) = read(&mut buffer, self.config.frame_bytes_max)? {
                 let items_max = self.config.message_items_max;
@@ -374,8 +379,9 @@ impl Inbound {
                 }
                 self.inbox.deliver(envelope);
             }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
+            match stream.read_buf(&mut buffer).await? {
+                0 => return Ok(()),
+                bytes => received.add(bytes),
             }
         }
     }

@@ -45,13 +45,15 @@ use quorate_raft::{Configuration, Envelope, NodeId};
 use tokio::net::TcpListener;
 
 use crate::identity::Incarnation;
+use crate::metrics::PeerMetrics;
 use crate::runtime::{Handle, HostedMachine};
 pub(crate) use codec::{decode_configuration, encode_configuration};
 use inbound::Inbound;
 use known::Known;
 pub use lease::{LeaseAnswer, LeaseMessage, LeaseRefusal, LeaseRequest};
 use peers::Peers;
-pub use roster::{Roster, RosterError, ask_roster};
+pub(crate) use roster::ask_roster;
+pub use roster::{Roster, RosterError};
 pub use snapshot::{Admission, IncomingSnapshot, OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
 use snapshot::{SnapshotSender, WireLimits};
 
@@ -283,6 +285,13 @@ impl TransportConfig {
     }
 }
 
+/// What connections are made with and told to, beside their limits.
+#[derive(Clone, Default)]
+pub(crate) struct Links {
+    /// What is counted.
+    pub(crate) metrics: PeerMetrics,
+}
+
 /// The connections of one member to its peers.
 pub struct PeerTransport {
     peers: Peers,
@@ -295,15 +304,22 @@ impl PeerTransport {
     /// Starts to listen, and to dial the members of this configuration, which is kept to until the log
     /// has come to a later one. Must be called within a tokio runtime, whose end is also that of all
     /// connections.
-    pub fn start(
+    pub(crate) fn start(
         config: &TransportConfig,
+        links: &Links,
         identity: PeerIdentity,
         configuration: &Configuration,
         listeners: Vec<TcpListener>,
         inbox: &Arc<dyn Inbox>,
     ) -> Self {
-        let inbound = Inbound::new(config.clone(), identity, Arc::clone(inbox));
-        let peers = Peers::new(config.clone(), identity, Arc::clone(inbox), Arc::clone(&inbound));
+        let inbound = Inbound::new(config.clone(), links.clone(), identity, Arc::clone(inbox));
+        let peers = Peers::new(
+            config.clone(),
+            links.clone(),
+            identity,
+            Arc::clone(inbox),
+            Arc::clone(&inbound),
+        );
         let snapshots = SnapshotSender::new(Arc::clone(inbox));
         let own = (identity.member, identity.incarnation);
         let known = Known::new(own, config.told_members_max, configuration.clone());

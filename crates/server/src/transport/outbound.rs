@@ -19,6 +19,7 @@ use super::known::recoveries;
 use super::queue::SendQueue;
 use super::roster;
 use crate::config::Url;
+use crate::metrics::PeerMetrics;
 use crate::random::random_u64;
 
 /// A buffer that one large batch has grown beyond this is let go afterwards.
@@ -70,6 +71,7 @@ impl Outbound {
                         self.tell().await;
                     }
                     let error = self.send(stream).await;
+                    self.metrics().disconnected(self.dialer.peer);
                     self.queue.set_connected(false);
                     self.inbox.unreachable(self.dialer.peer);
                     self.report(&error);
@@ -125,6 +127,7 @@ impl Outbound {
     async fn send(&self, stream: TcpStream) -> OutboundError {
         let (mut receiving, mut sending) = stream.into_split();
         let mut buffer = BytesMut::new();
+        let sent = self.metrics().sent_to(self.dialer.peer);
         let mut unexpected = [0; 1];
         loop {
             let messages = tokio::select! {
@@ -149,6 +152,7 @@ impl Outbound {
             if let Err(error) = sending.write_all(&buffer).await {
                 return error.into();
             }
+            sent.add(buffer.len());
             buffer.clear();
             if buffer.capacity() > BUFFER_BYTES_KEPT {
                 buffer = BytesMut::new();
@@ -156,7 +160,12 @@ impl Outbound {
         }
     }
 
+    fn metrics(&self) -> &PeerMetrics {
+        &self.dialer.links.metrics
+    }
+
     fn report(&mut self, error: &OutboundError) {
+        self.metrics().sending_failed(self.dialer.peer);
         let text = error.to_string();
         if self.reported.as_ref() != Some(&text) {
             let urls: Vec<_> = self.dialer.addresses().iter().map(Url::to_string).collect();

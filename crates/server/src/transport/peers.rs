@@ -15,13 +15,14 @@ use super::known::{Known, Standing};
 use super::lease::LeaseMessage;
 use super::outbound::Outbound;
 use super::queue::SendQueue;
-use super::{Inbox, PeerIdentity, TransportConfig};
+use super::{Inbox, Links, PeerIdentity, TransportConfig};
 use crate::description::Description;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Peers {
     config: TransportConfig,
+    links: Links,
     identity: PeerIdentity,
     inbox: Arc<dyn Inbox>,
     inbound: Arc<Inbound>,
@@ -42,13 +43,14 @@ impl Peers {
     /// Nobody yet. Must be called within a tokio runtime, whose end is also that of all connections.
     pub(super) fn new(
         config: TransportConfig,
+        links: Links,
         identity: PeerIdentity,
         inbox: Arc<dyn Inbox>,
         inbound: Arc<Inbound>,
     ) -> Self {
         let runtime = Handle::current();
         let (standing, peers) = (Arc::default(), Arc::default());
-        Self { config, identity, inbox, inbound, runtime, standing, peers }
+        Self { config, links, identity, inbox, inbound, runtime, standing, peers }
     }
 
     /// From now on these are the members, `configuration` being all that are known.
@@ -68,9 +70,11 @@ impl Peers {
                 continue;
             }
             let addresses = Arc::new(Mutex::new(addresses));
-            let (config, identity) = (self.config.clone(), self.identity);
+            let (config, links, identity) =
+                (self.config.clone(), self.links.clone(), self.identity);
             let standing = Arc::clone(&self.standing);
-            let dialer = Dialer { config, identity, peer: id, addresses, standing };
+            let dialer = Dialer { config, links, identity, peer: id, addresses, standing };
+            self.links.metrics.know(id);
             let peer = self.connect(dialer);
             peers.insert(id, peer);
         }
@@ -95,6 +99,7 @@ impl Peers {
         let wait = Duration::from_millis(self.config.leaving_ms_max);
         let task = self.runtime.spawn(async move {
             tokio::time::sleep(wait).await;
+            peers.links.metrics.forget(id);
             if let Some(peer) = peers.lock().remove(&id) {
                 peer.task.abort();
             }

@@ -17,7 +17,7 @@ use super::codec::{configuration_from_wire, configuration_to_wire};
 use super::dial::{DialError, Dialer};
 use super::frame::{FrameError, read, write};
 use super::handshake::Purpose;
-use super::{PeerIdentity, TransportConfig};
+use super::{Links, PeerIdentity, TransportConfig};
 use crate::config::Url;
 use crate::identity::{ClusterId, Incarnation};
 use crate::proto::peer as wire;
@@ -79,13 +79,24 @@ impl From<DialError> for RosterError {
 ///
 /// # Errors
 /// Why it did not tell.
-pub async fn ask_roster(config: &TransportConfig, address: &Url) -> Result<Roster, RosterError> {
+pub(crate) async fn ask_roster(
+    config: &TransportConfig,
+    links: &Links,
+    address: &Url,
+) -> Result<Roster, RosterError> {
     // Whoever asks does not know yet who it is, nor whom it asks.
     let nobody = NodeId(0);
     let identity = PeerIdentity { cluster: 0, member: nobody, incarnation: Incarnation::default() };
     let addresses = Arc::new(Mutex::new(vec![address.clone()]));
     let standing = Arc::default();
-    let dialer = Dialer { config: config.clone(), identity, peer: nobody, addresses, standing };
+    let dialer = Dialer {
+        config: config.clone(),
+        links: links.clone(),
+        identity,
+        peer: nobody,
+        addresses,
+        standing,
+    };
     let (mut stream, _) = dialer.dial(Purpose::Roster).await?;
     let roster = hear(&mut stream, config).await?;
     if roster.configuration.members.is_empty() {

@@ -98,7 +98,14 @@ fn member_on(listener: TcpListener, id: NodeId, peer: NodeId, peer_port: u16) ->
     let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
     let config = TransportConfig { reconnect_ms_min: 1, ..TransportConfig::default() };
     let members = members_at(id, &[(peer, peer_port)]);
-    let transport = PeerTransport::start(&config, identity, &members, vec![listener], &inbox);
+    let transport = PeerTransport::start(
+        &config,
+        &Links::default(),
+        identity,
+        &members,
+        vec![listener],
+        &inbox,
+    );
     TestMember { port, arrived, transport }
 }
 
@@ -300,7 +307,18 @@ async fn member_of(members: u64) -> (u16, mpsc::UnboundedReceiver<Arrived>, Peer
     let nowhere: Vec<_> = (2..=members).map(|id| (NodeId(id), 1)).collect();
     let members = members_at(US, &nowhere);
     let config = TransportConfig::default();
-    (port, arrived, PeerTransport::start(&config, identity, &members, vec![listener], &inbox))
+    (
+        port,
+        arrived,
+        PeerTransport::start(
+            &config,
+            &Links::default(),
+            identity,
+            &members,
+            vec![listener],
+            &inbox,
+        ),
+    )
 }
 
 #[tokio::test]
@@ -404,7 +422,9 @@ async fn whoever_asks_is_told_who_is_a_member() {
     let member = lone_member().await;
     assert_eq!(greet(member.port, &hello()).await.1, Ok(()));
     let address = Url::new("127.0.0.1", member.port);
-    let told = ask_roster(&TransportConfig::default(), &address).await.expect("it answers");
+    let told = ask_roster(&TransportConfig::default(), &Links::default(), &address)
+        .await
+        .expect("it answers");
     assert_eq!(told.cluster.0, CLUSTER);
     let incarnations = told.configuration.members.iter();
     let incarnations: Vec<_> = incarnations.map(|(&id, known)| (id, known.incarnation)).collect();
@@ -422,7 +442,8 @@ async fn whom_a_member_was_told_of_is_let_in_until_its_log_knows_better() {
     let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
     let identity = PeerIdentity { cluster: CLUSTER, member: US, incarnation: Incarnation(1) };
     let config = TransportConfig::default();
-    let transport = PeerTransport::start(&config, identity, &told, vec![listener], &inbox);
+    let transport =
+        PeerTransport::start(&config, &Links::default(), identity, &told, vec![listener], &inbox);
     let from_third = Hello { sender: third, ..hello() };
     transport.configure(&members_at(US, &[(PEER, 1)]));
     assert_eq!(greet(port, &from_third).await.1, Ok(()));

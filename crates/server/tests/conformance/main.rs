@@ -14,6 +14,10 @@ mod differential;
 mod etcd_programs;
 /// The real etcdctl.
 mod etcdctl;
+/// Probes, version and pages over HTTP/1.1.
+mod http;
+/// The least of an HTTP/1.1 client.
+mod http_client;
 /// kill -9 of the leader under load, again and again.
 mod kill_leader;
 /// Leases, as long as they last.

@@ -38,7 +38,7 @@ impl MaintenanceService {
 }
 
 /// "3.7.0" of "3.7.1": etcd's storage version has no patch level.
-fn storage_version(version: &str) -> String {
+pub(crate) fn storage_version(version: &str) -> String {
     match version.rsplit_once('.') {
         Some((minor, _patch)) => format!("{minor}.0"),
         None => version.to_owned(),

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod convert;
+mod counted;
 mod election;
 mod error;
 mod gate;
@@ -14,6 +15,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod members;
+mod probe;
 mod publish;
 mod queue;
 mod range_stream;
@@ -33,7 +35,11 @@ use tonic_health::server::{HealthReporter, HealthService};
 pub use publish::publish_member;
 pub use watch::WatchLimits;
 
+pub(crate) use self::counted::CountedServices;
+
 use self::gate::Gate;
+pub(crate) use self::maintenance::storage_version;
+pub(crate) use self::probe::Probe;
 use self::transport_errors::AsEtcdWordsThem;
 pub(crate) use self::transport_errors::note_deadline;
 use crate::identity::ClusterId;

@@ -10,6 +10,7 @@ use std::sync::Condvar;
 
 use super::*;
 use crate::identity::Incarnation;
+use crate::metrics::RuntimeMetrics;
 use crate::transport::{Admission, OutgoingSnapshot, SnapshotOffer};
 
 /// Remembers every command, here and on what takes a disk's place.
@@ -296,6 +297,7 @@ fn start_one(id: u64, members: u64, wires: &Wires, config: RuntimeConfig) -> Mem
         writer: CompactingLog(log.clone(), Arc::clone(&compacted)),
         reader: log,
         config,
+        metrics: RuntimeMetrics::default(),
     };
     let wires = Wires { from: NodeId(id), ..wires.clone() };
     let running = start(parts, move |handle| {

@@ -169,20 +169,6 @@ async fn more_clients_than_there_are_files_are_turned_away() {
     assert!(!cluster.log(0).contains("cannot accept"), "{}", cluster.log(0));
 }
 
-/// A browser, a health check or a scraper that got the port wrong is told so.
-#[tokio::test]
-async fn http_on_the_client_port_is_answered() {
-    let cluster = Cluster::start_with(1, QUICK).await;
-    let mut stream = TcpStream::connect(cluster.client_address(0)).await.expect("it listens");
-    stream
-        .write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .await
-        .expect("sent");
-    let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("text");
-    says(&answer, &["HTTP/1.1 404", "this port speaks gRPC"]);
-}
-
 /// Two clusters whose operator mixed up the ports: neither hears a word of the other.
 #[tokio::test]
 async fn a_peer_of_another_cluster_is_refused_by_name() {

@@ -13,7 +13,7 @@ use super::super::super::handshake::{
     ANSWER_BYTES, HELLO_BYTES, Hello, Purpose, Refusal, VERSION, decode_answer, encode_answer,
 };
 use super::super::super::tests::members_at;
-use super::super::super::{Inbox, PeerIdentity, PeerTransport, TransportConfig};
+use super::super::super::{Inbox, Links, PeerIdentity, PeerTransport, TransportConfig};
 use super::super::wire::{FrameStream, Part, Reply, WireError, send_part, send_reply};
 use super::super::*;
 use crate::identity::Incarnation;
@@ -221,8 +221,14 @@ pub(super) fn member(
     });
     let inbox: Arc<dyn Inbox> = upper.clone();
     let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
-    let transport =
-        PeerTransport::start(config, identity, &members_at(id, peers), vec![listener], &inbox);
+    let transport = PeerTransport::start(
+        config,
+        &Links::default(),
+        identity,
+        &members_at(id, peers),
+        vec![listener],
+        &inbox,
+    );
     TestMember { port, events, upper, transport }
 }
 

@@ -1,0 +1,274 @@
+//! The configuration of one member, made from its flags, with everything checked that can be
+//! checked before a file is opened or a port bound.
+
+mod cluster;
+mod error;
+mod http;
+#[cfg(test)]
+mod tests;
+mod urls;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use quorate_raft::NodeId;
+
+use cluster::initial_cluster;
+pub use error::ConfigError;
+pub use http::HttpOptions;
+use urls::{advertise_client_urls, check_ports, listen_urls};
+use values::{at_most, choose, duration_ms, positive, size};
+
+use super::flags::Flags;
+use super::url::Url;
+use crate::identity::ClusterId;
+
+const NAME_DEFAULT: &str = "default";
+const PEER_URL_DEFAULT: &str = "http://localhost:2380";
+const CLIENT_URL_DEFAULT: &str = "http://localhost:2379";
+const HEARTBEAT_MS_DEFAULT: u64 = 100;
+const ELECTION_MS_DEFAULT: u64 = 1000;
+/// A leader must get several heartbeats through before it is given up.
+const ELECTION_HEARTBEATS_MIN: u64 = 5;
+/// Beyond this a cluster would be without a leader for minutes; etcd's limit.
+const ELECTION_MS_MAX: u64 = 50_000;
+const REQUEST_BYTES_DEFAULT: u64 = 1_572_864;
+/// A request must fit into one record of the log and one frame between peers.
+const REQUEST_BYTES_LIMIT: u64 = 10 << 20;
+const TXN_OPERATIONS_DEFAULT: u64 = 128;
+const WATCH_PROGRESS_MS_DEFAULT: u64 = 600_000;
+/// Below this notices would be most of what is sent.
+const WATCH_PROGRESS_MS_MIN: u64 = 100;
+const LEARNERS_DEFAULT: u64 = 1;
+/// A configuration has no room for more.
+const LEARNERS_LIMIT: u64 = 64;
+const LOG_RETAINED_BYTES_DEFAULT: u64 = 32 << 20;
+const CATCH_UP_BYTES_PER_SECOND_DEFAULT: u64 = 16 << 20;
+
+/// One member, ready to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where its data lies.
+    pub data_directory: PathBuf,
+    /// Where it listens for members.
+    pub listen_peer_urls: Vec<Url>,
+    /// Where it listens for clients.
+    pub listen_client_urls: Vec<Url>,
+    /// What it says over HTTP, and where.
+    pub http: HttpOptions,
+    /// Where clients reach it.
+    pub advertise_client_urls: Vec<Url>,
+    /// Itself.
+    pub member: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// All members, itself included.
+    pub members: BTreeMap<NodeId, ClusterMember>,
+    /// Whether it begins a cluster or joins one.
+    pub initial_state: InitialState,
+    /// Milliseconds between heartbeats.
+    pub heartbeat_interval_ms: u64,
+    /// Milliseconds without a leader before an election.
+    pub election_timeout_ms: u64,
+    /// Whether to ask before standing for election.
+    pub pre_vote: bool,
+    /// Whether reads are confirmed by a lease, which rests on the clocks of all members.
+    pub lease_reads: LeaseMode,
+    /// Bytes that a request may have.
+    pub request_bytes_max: usize,
+    /// Operations that a transaction may have.
+    pub txn_operations_max: usize,
+    /// Learners that the cluster may have: `--max-learners`.
+    pub learners_max: usize,
+    /// Milliseconds between notices to watchers that nothing has happened:
+    /// `--watch-progress-notify-interval`.
+    pub watch_progress_interval_ms: u64,
+    /// Whether a change of the members is refused that would leave too few that are up:
+    /// `--strict-reconfig-check`.
+    pub strict_reconfiguration: bool,
+    /// Bytes of the log that stay behind the store, for members that lag: so many that lag a little
+    /// need no snapshot. Eight times as many stay for one that is known to need them.
+    pub log_retained_bytes: u64,
+    /// Bytes a second that are sent to a member that is far behind, of a snapshot or of old entries.
+    pub catch_up_bytes_per_second: u64,
+    /// Least severe level that is logged: `debug`, `info`, `warn` or `error`.
+    pub log_level: tracing::Level,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// A member of the initial cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterMember {
+    /// Its name.
+    pub name: String,
+    /// Where the other members reach it.
+    pub peer_url: Url,
+}
+
+/// What a member without data does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialState {
+    /// Begins a cluster with the others.
+    New,
+    /// Joins one that runs.
+    Existing,
+}
+
+/// Reads under a lease: see `quorate_raft::LeaseReads` for what they rest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseMode {
+    /// None: every read is confirmed by a majority.
+    Off,
+    /// The member keeps the promise on which others' leases rest, and serves none itself.
+    Promise,
+    /// It serves reads under a lease where it leads.
+    Serve,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Console,
+}
+
+impl ServerConfig {
+    /// Checks the flags and fills in etcd's defaults.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+        let name = flags.text("name").unwrap_or(NAME_DEFAULT).to_owned();
+        if name.is_empty() {
+            return Err(ConfigError::NameEmpty);
+        }
+        let listen_peer_urls = listen_urls(flags, "listen-peer-urls", PEER_URL_DEFAULT)?;
+        let listen_client_urls = listen_urls(flags, "listen-client-urls", CLIENT_URL_DEFAULT)?;
+        let http = HttpOptions::from_flags(flags)?;
+        check_ports(&[
+            ("listen-peer-urls", &listen_peer_urls),
+            ("listen-client-urls", &listen_client_urls),
+            ("listen-client-http-urls", &http.listen_urls),
+            ("listen-metrics-urls", &http.metrics_urls),
+        ])?;
+        let advertised = flags.text("initial-advertise-peer-urls").unwrap_or(PEER_URL_DEFAULT);
+        let (member, cluster, members) = initial_cluster(flags, &name, advertised)?;
+        let (heartbeat_interval_ms, election_timeout_ms) = timers(flags)?;
+        let (pre_vote, lease_reads) = elections(flags)?;
+        Ok(Self {
+            data_directory: data_directory(flags, &name),
+            advertise_client_urls: advertise_client_urls(flags)?,
+            initial_state: choose(
+                flags,
+                "initial-cluster-state",
+                "new, existing",
+                &[("new", InitialState::New), ("existing", InitialState::Existing)],
+            )?,
+            pre_vote,
+            lease_reads,
+            request_bytes_max: size(
+                flags,
+                "max-request-bytes",
+                REQUEST_BYTES_DEFAULT,
+                REQUEST_BYTES_LIMIT,
+            )?,
+            txn_operations_max: size(
+                flags,
+                "max-txn-ops",
+                TXN_OPERATIONS_DEFAULT,
+                u32::MAX.into(),
+            )?,
+            watch_progress_interval_ms: watch_progress_interval(flags)?,
+            learners_max: size(flags, "max-learners", LEARNERS_DEFAULT, LEARNERS_LIMIT)?,
+            strict_reconfiguration: flags.switch("strict-reconfig-check").unwrap_or(true),
+            log_retained_bytes: positive(flags, "log-retained-bytes", LOG_RETAINED_BYTES_DEFAULT)?,
+            catch_up_bytes_per_second: positive(
+                flags,
+                "catch-up-bytes-per-second",
+                CATCH_UP_BYTES_PER_SECOND_DEFAULT,
+            )?,
+            log_level: log_level(flags)?,
+            log_format: log_format(flags)?,
+            name,
+            listen_peer_urls,
+            listen_client_urls,
+            http,
+            member,
+            cluster,
+            members,
+            heartbeat_interval_ms,
+            election_timeout_ms,
+        })
+    }
+
+    /// The members other than this one.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, &ClusterMember)> {
+        let members = self.members.iter().map(|(&id, member)| (id, member));
+        members.filter(move |&(id, _)| id != self.member)
+    }
+}
+
+/// An empty one is none, as in etcd: it must not become the working directory.
+fn data_directory(flags: &Flags, name: &str) -> PathBuf {
+    let given = flags.text("data-dir").filter(|directory| !directory.is_empty());
+    given.map_or_else(|| PathBuf::from(format!("{name}.etcd")), PathBuf::from)
+}
+
+fn timers(flags: &Flags) -> Result<(u64, u64), ConfigError> {
+    let heartbeat_ms = positive(flags, "heartbeat-interval", HEARTBEAT_MS_DEFAULT)?;
+    let election_ms = positive(flags, "election-timeout", ELECTION_MS_DEFAULT)?;
+    if heartbeat_ms.saturating_mul(ELECTION_HEARTBEATS_MIN) > election_ms {
+        return Err(ConfigError::ElectionTooShort { election_ms, heartbeat_ms });
+    }
+    at_most("election-timeout", election_ms, ELECTION_MS_MAX)?;
+    Ok((heartbeat_ms, election_ms))
+}
+
+/// As in etcd, 0 is the default, and what is too short is the shortest there is.
+fn watch_progress_interval(flags: &Flags) -> Result<u64, ConfigError> {
+    const FLAG: &str = "watch-progress-notify-interval";
+    match duration_ms(flags, FLAG, WATCH_PROGRESS_MS_DEFAULT)? {
+        0 => Ok(WATCH_PROGRESS_MS_DEFAULT),
+        interval_ms => Ok(interval_ms.max(WATCH_PROGRESS_MS_MIN)),
+    }
+}
+
+fn log_level(flags: &Flags) -> Result<tracing::Level, ConfigError> {
+    choose(
+        flags,
+        "log-level",
+        "debug, info, warn, error",
+        &[
+            ("info", tracing::Level::INFO),
+            ("debug", tracing::Level::DEBUG),
+            ("warn", tracing::Level::WARN),
+            ("error", tracing::Level::ERROR),
+            ("dpanic", tracing::Level::ERROR),
+            ("panic", tracing::Level::ERROR),
+            ("fatal", tracing::Level::ERROR),
+        ],
+    )
+}
+
+fn log_format(flags: &Flags) -> Result<LogFormat, ConfigError> {
+    let formats = [("json", LogFormat::Json), ("console", LogFormat::Console)];
+    choose(flags, "log-format", "json, console", &formats)
+}
+
+/// Leases rest on voters that keep their word, and pre-votes are part of it.
+fn elections(flags: &Flags) -> Result<(bool, LeaseMode), ConfigError> {
+    let pre_vote = flags.switch("pre-vote").unwrap_or(true);
+    let modes =
+        [("off", LeaseMode::Off), ("promise", LeaseMode::Promise), ("serve", LeaseMode::Serve)];
+    let lease_reads = choose(flags, "lease-reads", "off, promise, serve", &modes)?;
+    if lease_reads != LeaseMode::Off && !pre_vote {
+        return Err(ConfigError::LeaseWithoutPreVote);
+    }
+    Ok((pre_vote, lease_reads))
+}
