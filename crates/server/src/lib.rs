@@ -39,4 +39,5 @@ mod proto;
 mod raft_node;
 mod random;
 pub mod runtime;
+pub mod tls;
 pub mod transport;

@@ -5,6 +5,7 @@ mod lease;
 mod member;
 mod output;
 mod requests;
+mod tls;
 mod watch;
 
 use std::ffi::OsString;
@@ -111,6 +112,8 @@ pub(super) struct ClientOptions {
     /// How many seconds asking may take, all members together [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: Option<u64>,
+    #[command(flatten)]
+    tls: tls::TlsArguments,
 }
 
 impl ClientOptions {
@@ -120,6 +123,7 @@ impl ClientOptions {
             self.endpoints.is_some().then_some("--endpoints"),
             self.output.is_some().then_some("--output"),
             self.timeout.is_some().then_some("--timeout"),
+            self.tls.given(),
         ];
         flags.into_iter().flatten().next()
     }
@@ -130,6 +134,7 @@ impl ClientOptions {
             endpoints: self.endpoints.or(before.endpoints),
             output: self.output.or(before.output),
             timeout: self.timeout.or(before.timeout),
+            tls: self.tls.or(before.tls),
         }
     }
 }
@@ -233,7 +238,8 @@ fn connect(options: &ClientOptions) -> Result<(Client, Output), ClientError> {
         config.request_timeout_ms = seconds * 1000;
     }
     let output = Output::new(options.output.unwrap_or(OutputFormat::Text));
-    Ok((Client::new(config, endpoints), output))
+    let client = Client::new(config, endpoints, &options.tls.resolve(&variable)?)?;
+    Ok((client, output))
 }
 
 /// All of it: a value is never longer than a request may be, which the member checks.

@@ -2,9 +2,15 @@
 //! to a member that has just shown that it answers: whether an unanswered one was done is not known,
 //! so it is never sent again.
 
+use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tonic::codegen::http::Uri;
+use tonic::codegen::{BoxFuture, Service};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -13,6 +19,7 @@ use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::cluster_client::ClusterClient;
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use crate::tls::{ClientTlsOptions, Stream, TlsClient};
 
 /// What a member says that had nobody to pass a write on to: it is certain that nothing was done.
 const NOT_DONE_TEXT: &str = "etcdserver: no leader";
@@ -46,10 +53,10 @@ impl Default for ClientConfig {
 }
 
 /// Asks the members at these endpoints.
-#[derive(Debug)]
 pub struct Client {
     pub(super) config: ClientConfig,
     pub(super) endpoints: Vec<Endpoint>,
+    tls: Option<TlsClient>,
 }
 
 /// A member that has just answered.
@@ -60,8 +67,17 @@ pub(super) struct Found {
 
 impl Client {
     /// Connects to nobody yet.
-    pub fn new(config: ClientConfig, endpoints: Vec<Endpoint>) -> Self {
-        Self { config, endpoints }
+    ///
+    /// # Errors
+    /// Certificates are needed, and cannot be used.
+    pub fn new(
+        config: ClientConfig,
+        endpoints: Vec<Endpoint>,
+        tls: &ClientTlsOptions,
+    ) -> Result<Self, ClientError> {
+        let secure = endpoints.iter().any(Endpoint::is_secure);
+        let tls = if secure { Some(TlsClient::of_program(tls)?) } else { None };
+        Ok(Self { config, endpoints, tls })
     }
 
     /// Reads keys.
@@ -258,10 +274,7 @@ impl Client {
         if Instant::now() >= deadline {
             return Err(failed("no time was left to ask it".to_owned()));
         }
-        let member = tonic::transport::Endpoint::from_shared(endpoint.as_str().to_owned())
-            .map_err(|error| failed(error.to_string()))?
-            .connect_timeout(Duration::from_millis(self.config.connect_timeout_ms));
-        let channel = match timeout_at(deadline, member.connect()).await {
+        let channel = match timeout_at(deadline, self.connect(endpoint)).await {
             Ok(connected) => connected.map_err(|error| failed(root_cause(&error)))?,
             Err(_elapsed) => return Err(failed("no connection in time".to_owned())),
         };
@@ -275,9 +288,53 @@ impl Client {
         }
     }
 
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+        let limit = Duration::from_millis(self.config.connect_timeout_ms);
+        let url = endpoint.as_str();
+        match self.tls.clone().filter(|_| endpoint.is_secure()) {
+            None => {
+                let member = tonic::transport::Endpoint::from_shared(url.to_owned())?;
+                member.connect_timeout(limit).connect().await
+            }
+            Some(tls) => {
+                // tonic is not to do it a second time.
+                let plain = url.replacen("https", "http", 1);
+                let member = tonic::transport::Endpoint::from_shared(plain)?;
+                member.connect_timeout(limit).connect_with_connector(Connector { tls }).await
+            }
+        }
+    }
+
     /// When a request that begins now must have ended.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.config.request_timeout_ms)
+    }
+}
+
+/// Opens connections over TLS.
+#[derive(Clone)]
+struct Connector {
+    tls: TlsClient,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let host = uri.host().unwrap_or_default();
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or_default())).await?;
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(tls.connect(host, stream).await?))
+        })
     }
 }
 
@@ -367,7 +424,7 @@ mod tests {
         let endpoints: Vec<Endpoint> =
             [closed, silent].iter().map(|at| Endpoint::parse(&at.to_string()).unwrap()).collect();
         let config = ClientConfig { probe_timeout_ms: 50, ..ClientConfig::default() };
-        let client = Client::new(config, endpoints);
+        let client = Client::new(config, endpoints, &ClientTlsOptions::default()).unwrap();
 
         let error = client.range(&wire::RangeRequest::default()).await.unwrap_err();
         let ClientError::Unavailable { attempts } = &error else { panic!("unexpected {error}") };
@@ -391,7 +448,7 @@ mod tests {
             request_timeout_ms: 100,
             ..ClientConfig::default()
         };
-        let client = Client::new(config, vec![endpoint; 3]);
+        let client = Client::new(config, vec![endpoint; 3], &ClientTlsOptions::default()).unwrap();
         let started = Instant::now();
         let error = client.range(&wire::RangeRequest::default()).await.unwrap_err();
         let ClientError::Unavailable { attempts } = &error else { panic!("unexpected {error}") };

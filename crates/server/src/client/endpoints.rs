@@ -11,30 +11,33 @@ use super::ClientError;
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 const VARIABLES: [&str; 2] = ["QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"];
 
-/// Where one member serves clients: `http://host:port`.
+/// Where one member serves clients: `http://host:port`, or `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(String);
 
 impl Endpoint {
-    /// Reads `host:port`, with or without `http://` before it.
+    /// Reads `host:port`, with or without a scheme before it.
     ///
     /// # Errors
     /// The text, and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         let wrong = |problem| ClientError::Endpoint { text: text.to_owned(), problem };
-        if text.starts_with("https://") {
-            return Err(wrong("TLS is not supported by this version"));
+        let (scheme, address) = text.split_once("://").unwrap_or(("http", text));
+        if !["http", "https"].contains(&scheme) {
+            return Err(wrong("only http:// and https:// are supported"));
         }
-        let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-        if address.contains("://") {
-            return Err(wrong("only http:// is supported"));
-        }
+        let address = address.trim_end_matches('/');
         match address.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                Ok(Self(format!("http://{address}")))
+                Ok(Self(format!("{scheme}://{address}")))
             }
             _ => Err(wrong("write host:port")),
         }
+    }
+
+    /// Whether it is one of TLS.
+    pub fn is_secure(&self) -> bool {
+        self.0.starts_with("https://")
     }
 
     /// The URL.
@@ -162,13 +165,10 @@ mod tests {
     #[test]
     fn endpoints_that_make_no_sense_are_refused() {
         let problem = |text| Endpoint::parse(text).unwrap_err().to_string();
-        assert_eq!(
-            problem("https://a:1"),
-            "the endpoint \"https://a:1\" cannot be used: TLS is not supported by this version"
-        );
+        assert!(Endpoint::parse("https://a:1").unwrap().is_secure());
         assert_eq!(
             problem("unix://a:1"),
-            "the endpoint \"unix://a:1\" cannot be used: only http:// is supported"
+            "the endpoint \"unix://a:1\" cannot be used: only http:// and https:// are supported"
         );
         for text in ["a", "a:", ":1", "a:70000", "http://"] {
             assert!(problem(text).ends_with("write host:port"), "{text}");

@@ -6,6 +6,7 @@ use std::io;
 use thiserror::Error;
 
 use super::{Endpoint, SyntaxError};
+use crate::tls::TlsError;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -22,6 +23,9 @@ pub enum ClientError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The transaction makes no sense.
     #[error(transparent)]
     Syntax(#[from] SyntaxError),
@@ -108,7 +112,11 @@ impl ClientError {
             | Self::LeaseGone { .. }
             | Self::Refused { .. }
             | Self::SomeFailed { .. } => 1,
-            Self::NoEndpoints | Self::Endpoint { .. } | Self::Syntax(_) | Self::Usage { .. } => 2,
+            Self::NoEndpoints
+            | Self::Endpoint { .. }
+            | Self::Syntax(_)
+            | Self::Tls(_)
+            | Self::Usage { .. } => 2,
             Self::Unavailable { .. } | Self::NotServed { .. } | Self::Io { .. } => 3,
             Self::Unknown { .. } => 4,
         }

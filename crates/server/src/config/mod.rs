@@ -9,5 +9,6 @@ mod url;
 pub use flags::{FlagError, Flags, USAGE_HINT, flag_help};
 pub use server::{
     ClusterMember, ConfigError, HttpOptions, InitialState, LeaseMode, LogFormat, ServerConfig,
+    TlsOptions, TlsSide, TlsVersion,
 };
 pub use url::{Url, UrlError};

@@ -6,9 +6,19 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-/// `http://host:port`.
+/// How what is said at a URL is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scheme {
+    /// As it is.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// `http://host:port`, or `https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Url {
+    scheme: Scheme,
     host: String,
     port: u16,
 }
@@ -21,7 +31,7 @@ pub enum UrlError {
     #[error("URL scheme must be http, https, unix, or unixs: {0}")]
     Scheme(String),
     /// The scheme is etcd's, but is not served yet.
-    #[error("{0}: only http is supported so far; use an http:// URL")]
+    #[error("{0}: unix sockets are not supported; use an http:// or https:// URL")]
     Unsupported(String),
     /// Host or port is missing, or the port is no number below 65536.
     #[error("URL address does not have the form \"host:port\": {0}")]
@@ -38,9 +48,9 @@ pub enum UrlError {
 }
 
 impl Url {
-    /// A URL of this host and port.
+    /// A plaintext URL of this host and port.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port }
+        Self { scheme: Scheme::Http, host: host.into(), port }
     }
 
     /// Reads one URL.
@@ -51,11 +61,12 @@ impl Url {
         let text = text.trim();
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| UrlError::Scheme(text.to_owned()))?;
-        match scheme {
-            "http" => {}
-            "https" | "unix" | "unixs" => return Err(UrlError::Unsupported(text.to_owned())),
+        let scheme = match scheme {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            "unix" | "unixs" => return Err(UrlError::Unsupported(text.to_owned())),
             _ => return Err(UrlError::Scheme(text.to_owned())),
-        }
+        };
         let host_port = || UrlError::HostPort(text.to_owned());
         let address = match rest.split_once('/') {
             None | Some((_, "")) => rest.trim_end_matches('/'),
@@ -74,7 +85,7 @@ impl Url {
         if host.is_empty() {
             return Err(host_port());
         }
-        Ok(Self::new(host, port))
+        Ok(Self { scheme, host: host.to_owned(), port })
     }
 
     /// Reads a list with commas; sorted, as etcd sorts them.
@@ -88,6 +99,11 @@ impl Url {
         let mut urls = text.split(',').map(Self::parse).collect::<Result<Vec<_>, _>>()?;
         urls.sort_by_key(Self::to_string);
         Ok(urls)
+    }
+
+    /// Whether it is one of TLS.
+    pub fn is_secure(&self) -> bool {
+        self.scheme == Scheme::Https
     }
 
     /// The host, without brackets.
@@ -109,11 +125,15 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
+        let Self { scheme, host, port } = self;
+        let scheme = match scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
         if host.contains(':') {
-            write!(f, "http://[{host}]:{port}")
+            write!(f, "{scheme}://[{host}]:{port}")
         } else {
-            write!(f, "http://{host}:{port}")
+            write!(f, "{scheme}://{host}:{port}")
         }
     }
 }
@@ -124,7 +144,7 @@ mod tests {
 
     #[test]
     fn reads_hosts_of_all_kinds_and_prints_them_back() {
-        for text in ["http://localhost:2379", "http://10.0.0.1:1", "http://[::1]:2380"] {
+        for text in ["http://localhost:2379", "https://10.0.0.1:1", "http://[::1]:2380"] {
             assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(text.to_owned()));
         }
         assert_eq!(Url::parse("http://a:1/"), Ok(Url::new("a", 1)));
@@ -136,7 +156,10 @@ mod tests {
         let cases = [
             ("127.0.0.1:2379", "URL scheme must be http, https, unix, or unixs: 127.0.0.1:2379"),
             ("ftp://a:1", "URL scheme must be http, https, unix, or unixs: ftp://a:1"),
-            ("https://a:1", "https://a:1: only http is supported so far; use an http:// URL"),
+            (
+                "unix://a:1",
+                "unix://a:1: unix sockets are not supported; use an http:// or https:// URL",
+            ),
             ("http://a", "URL address does not have the form \"host:port\": http://a"),
             ("http://a:x", "URL address does not have the form \"host:port\": http://a:x"),
             ("http://a:65536", "URL address does not have the form \"host:port\": http://a:65536"),

@@ -23,6 +23,7 @@ use crate::lease::Lessor;
 use crate::machine::KvMachine;
 use crate::metrics::Metrics;
 use crate::runtime::Handle;
+use crate::tls::TlsServer;
 
 /// How often an idle client's connection is probed, and how long the answer may take; etcd's.
 const KEEPALIVE_INTERVAL_S: u64 = 7200;
@@ -47,6 +48,8 @@ pub(super) enum Traffic {
 pub(super) struct ClientListener {
     pub(super) listener: TcpListener,
     pub(super) traffic: Traffic,
+    /// What is spoken there; plain without.
+    pub(super) tls: Option<TlsServer>,
 }
 
 /// Everything that clients are served. Cheap to clone.
@@ -117,7 +120,7 @@ impl Service<Request<Body>> for Front {
 
 /// Serves clients until told to stop; then finishes what is under way.
 pub(super) async fn serve_clients(
-    ClientListener { listener, traffic }: ClientListener,
+    ClientListener { listener, traffic, tls }: ClientListener,
     limit: ConnectionLimit,
     services: ClientServices,
     mut stopping: watch::Receiver<bool>,
@@ -133,8 +136,8 @@ pub(super) async fn serve_clients(
         .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
         .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
         .layer(InterceptorLayer::new(note_deadline))
-        .add_routes(Routes::from(services.router(traffic, false)))
-        .serve_with_incoming_shutdown(accept(listener, limit), stop)
+        .add_routes(Routes::from(services.router(traffic, tls.is_some())))
+        .serve_with_incoming_shutdown(accept(listener, tls, limit), stop)
         .await;
     if let Err(error) = served {
         tracing::error!(?address, %error, "clients are no longer served here");

@@ -1,7 +1,9 @@
 //! The connections of clients, bounded: every one holds a file descriptor, and a member that has
 //! none left can open neither its next log segment nor a connection to a peer.
 
+use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,8 +12,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::logging::RateLimit;
+use crate::tls::{Stream, TlsServer};
 
 /// Connections of clients at a time, where the system allows as many files.
 const CLIENT_CONNECTIONS_MAX: usize = 10_000;
@@ -23,6 +29,12 @@ const CLIENT_CONNECTIONS_MIN: usize = 16;
 const ACCEPTED_WAITING_MAX: usize = 16;
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// Handshakes of TLS at a time, at one port; beyond it connections are closed.
+const HANDSHAKES_MAX: usize = 256;
+/// How long one may take.
+const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// How long a client may say nothing at all; later the limits of what it speaks hold.
+const SILENCE_MS_MAX: u64 = 30_000;
 
 /// How many connections there may be at a time, on all client ports together.
 #[derive(Clone, Debug)]
@@ -61,7 +73,9 @@ pub(super) fn raise_file_limit() -> u64 {
 
 /// A client's connection, which counts until it is dropped.
 pub(super) struct ClientConnection {
-    stream: TcpStream,
+    stream: Stream,
+    /// Ends it where its client says nothing at all; none once it has said something.
+    silence: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -69,9 +83,11 @@ pub(super) struct ClientConnection {
 /// limit are closed at once, so that their clients turn to another member.
 pub(super) fn accept(
     listener: TcpListener,
+    tls: Option<TlsServer>,
     limit: ConnectionLimit,
 ) -> ReceiverStream<io::Result<ClientConnection>> {
     let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
+    let handshakes = tls.map(|tls| Arc::new(Handshakes::new(tls)));
     tokio::spawn(async move {
         let mut warned = false;
         loop {
@@ -92,7 +108,11 @@ pub(super) fn accept(
                     warned = false;
                     // Where it cannot be set, answers are late by some milliseconds, and correct.
                     let _ = stream.set_nodelay(true);
-                    let connection = ClientConnection { stream, _permit: permit };
+                    if let Some(handshakes) = &handshakes {
+                        Handshakes::begin(handshakes, (stream, remote), permit, sender.clone());
+                        continue;
+                    }
+                    let connection = ClientConnection::new(Stream::Plain(stream), permit);
                     if sender.send(Ok(connection)).await.is_err() {
                         return;
                     }
@@ -107,11 +127,72 @@ pub(super) fn accept(
     ReceiverStream::new(accepted)
 }
 
+/// Handshakes of TLS under way at one port. They are waited for beside the port, so that one which
+/// does not come to its end holds up no other, and there are only so many, for each of them costs
+/// the processor more than most requests do.
+struct Handshakes {
+    tls: TlsServer,
+    under_way: Arc<Semaphore>,
+    rejections: RateLimit,
+}
+
+impl Handshakes {
+    fn new(tls: TlsServer) -> Self {
+        let under_way = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        Self { tls, under_way, rejections: RateLimit::default() }
+    }
+
+    fn begin(
+        handshakes: &Arc<Self>,
+        (stream, remote): (TcpStream, SocketAddr),
+        permit: OwnedSemaphorePermit,
+        accepted: mpsc::Sender<io::Result<ClientConnection>>,
+    ) {
+        let Ok(under_way) = Arc::clone(&handshakes.under_way).try_acquire_owned() else {
+            return handshakes.reject(remote, &"too many handshakes of TLS are under way");
+        };
+        let handshakes = Arc::clone(handshakes);
+        tokio::spawn(async move {
+            let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
+            let ended = tokio::time::timeout(limit, handshakes.tls.accept(stream)).await;
+            drop(under_way);
+            match ended {
+                Ok(Ok(stream)) => {
+                    // Nobody listens any more at the end of the member.
+                    let _ = accepted.send(Ok(ClientConnection::new(stream, permit))).await;
+                }
+                Ok(Err(error)) => handshakes.reject(remote, &error),
+                Err(_elapsed) => handshakes.reject(remote, &"its handshake did not end in time"),
+            }
+        });
+    }
+
+    fn reject(&self, remote: SocketAddr, error: &dyn Display) {
+        if let Some(unreported) = self.rejections.report() {
+            tracing::warn!(
+                %remote,
+                %error,
+                unreported,
+                "rejected connection on client endpoint: the client must speak TLS, trust the \
+                 authority that signed --cert-file, and show a certificate that --trusted-ca-file \
+                 signed where one is asked for"
+            );
+        }
+    }
+}
+
+impl ClientConnection {
+    fn new(stream: Stream, permit: OwnedSemaphorePermit) -> Self {
+        let silence = tokio::time::sleep(Duration::from_millis(SILENCE_MS_MAX));
+        Self { stream, silence: Some(Box::pin(silence)), _permit: permit }
+    }
+}
+
 impl Connected for ClientConnection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.socket().connect_info()
     }
 }
 
@@ -121,7 +202,19 @@ impl AsyncRead for ClientConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let Some(silence) = &mut self.silence else {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        };
+        let late = silence.as_mut().poll(context).is_ready();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        match read {
+            Poll::Pending if late => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(_) => {
+                self.silence = None;
+                read
+            }
+        }
     }
 }
 

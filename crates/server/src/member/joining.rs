@@ -83,7 +83,7 @@ pub enum JoinError {
 ///
 /// # Errors
 /// Why it is not known, after half a minute.
-pub(super) async fn join(config: &ServerConfig) -> Result<Joined, JoinError> {
+pub(super) async fn join(config: &ServerConfig, links: &Links) -> Result<Joined, JoinError> {
     let transport = TransportConfig::default();
     let deadline = Instant::now() + Duration::from_millis(ASKING_MS_MAX);
     let addresses: Vec<_> = config.peers().map(|(_, peer)| peer.peer_url.clone()).collect();
@@ -92,7 +92,7 @@ pub(super) async fn join(config: &ServerConfig) -> Result<Joined, JoinError> {
     loop {
         let mut failure = JoinError::NobodyElse;
         for address in &addresses {
-            failure = match ask_roster(&transport, &Links::default(), address).await {
+            failure = match ask_roster(&transport, links, address).await {
                 Ok(roster) => match find(config, &roster) {
                     Some(joined) => return Ok(joined),
                     None => JoinError::NotAdded {
@@ -117,11 +117,15 @@ pub(super) async fn join(config: &ServerConfig) -> Result<Joined, JoinError> {
 
 /// Who the members are, from the first that answers of those that the flags name. `None` where none
 /// does, or they are of another cluster: whoever asks has a log to go by.
-pub(super) async fn ask_once(config: &ServerConfig, cluster: ClusterId) -> Option<Configuration> {
+pub(super) async fn ask_once(
+    config: &ServerConfig,
+    links: &Links,
+    cluster: ClusterId,
+) -> Option<Configuration> {
     let transport =
         TransportConfig { handshake_timeout_ms: ASKING_ONCE_MS_MAX, ..TransportConfig::default() };
     for (_, peer) in config.peers() {
-        match ask_roster(&transport, &Links::default(), &peer.peer_url).await {
+        match ask_roster(&transport, links, &peer.peer_url).await {
             Ok(roster) if roster.cluster == cluster => return Some(roster.configuration),
             _ => {}
         }

@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod data_directory;
 mod joining;
+mod ports;
 mod recovery;
 mod remedy;
 mod signals;
@@ -17,14 +18,14 @@ use quorate_kv::KvLimits;
 use quorate_raft::{Config, Configuration, ElectionTimeout, LeaseReads, NodeId};
 use quorate_replica::{FlushConfig, ReplicaConfig};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use clients::{ClientListener, ClientServices, Traffic, serve_clients};
+use clients::{ClientListener, ClientServices, serve_clients};
 use connections::{ConnectionLimit, raise_file_limit};
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use joining::{JoinError, Joined};
 use joining::{Kept, ask_once, join, keep, kept};
+use ports::{Bound, Ports};
 pub use recovery::{Answer, KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
@@ -41,7 +42,8 @@ use crate::machine::{KvMachine, LeaseClock, MachineConfig, MemberAttributes};
 use crate::metrics::{Facts, Metrics};
 use crate::random::random_u64;
 use crate::runtime::{Handle, Parts, Running, RuntimeConfig, StopReason, start};
-use crate::transport::{Inbox, Links, PeerIdentity, PeerTransport, TransportConfig};
+use crate::tls::TlsError;
+use crate::transport::{Inbox, Links, PeerIdentity, PeerListener, PeerTransport, TransportConfig};
 
 /// How long a leader that is asked to stop waits for another to take over.
 const HAND_OVER_MS_MAX: u64 = 800;
@@ -60,6 +62,9 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] DataDirectoryError),
@@ -77,7 +82,7 @@ impl StartError {
         match self {
             Self::Data(error) => error.is_fault(),
             Self::System(_) => true,
-            Self::Listen { .. } | Self::Join(_) => false,
+            Self::Listen { .. } | Self::Tls(_) | Self::Join(_) => false,
         }
     }
 }
@@ -94,12 +99,15 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     let (running, leases, info, clients, metrics, stop) = runtime.block_on(async {
         let stop = stop_requested();
         // Before anything is written: a member that cannot be reached must not leave data behind.
-        let peers = listen(&config.listen_peer_urls).await?;
-        let clients = listen_for_clients(config).await?;
-        let (data, known) = open_data(config).await?;
+        let bound = Bound::bind(config).await?;
+        let Ports { peers, clients, tls } = bound.secure(config)?;
+        let mut links = Links { tls, ..Links::default() };
+        let (data, known) = open_data(config, &links).await?;
         let info = cluster_info(config, &data);
         let metrics = metrics(config, &info);
-        let (running, leases) = start_member(config, data, &known, peers, &metrics)?;
+        links.metrics = metrics.peers.clone();
+        let connections = (peers, links);
+        let (running, leases) = start_member(config, data, &known, connections, &metrics)?;
         Ok::<_, StartError>((running, leases, info, clients, metrics, stop))
     })?;
     runtime.block_on(serve(config, info, &running, leases, clients, metrics, stop));
@@ -108,35 +116,13 @@ pub fn run(config: &ServerConfig) -> Result<StopReason, StartError> {
     Ok(running.stop())
 }
 
-async fn listen(urls: &[Url]) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::new();
-    for url in urls {
-        let failed = |error| StartError::Listen { url: url.clone(), error };
-        let address =
-            url.bind_address().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()));
-        listeners.push(TcpListener::bind(address?).await.map_err(failed)?);
-    }
-    Ok(listeners)
-}
-
-async fn listen_for_clients(config: &ServerConfig) -> Result<Vec<ClientListener>, StartError> {
-    let traffic = if config.http.listen_urls.is_empty() { Traffic::Both } else { Traffic::Grpc };
-    let mut clients = Vec::new();
-    for (urls, traffic) in [
-        (&config.listen_client_urls, traffic),
-        (&config.http.listen_urls, Traffic::Http),
-        (&config.http.metrics_urls, Traffic::Metrics),
-    ] {
-        let listeners = listen(urls).await?.into_iter();
-        clients.extend(listeners.map(|listener| ClientListener { listener, traffic }));
-    }
-    Ok(clients)
-}
-
 /// The member's data, and whom to talk to until its log says otherwise.
-async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuration), StartError> {
+async fn open_data(
+    config: &ServerConfig,
+    links: &Links,
+) -> Result<(DataDirectory, Configuration), StartError> {
     if config.initial_state == InitialState::Existing && !DataDirectory::has_log(config)? {
-        let joined = join(config).await?;
+        let joined = join(config, links).await?;
         keep(&config.data_directory, &joined.configuration).map_err(DataDirectoryError::from)?;
         return Ok((DataDirectory::join(config, &joined)?, joined.configuration));
     }
@@ -147,14 +133,14 @@ async fn open_data(config: &ServerConfig) -> Result<(DataDirectory, Configuratio
         known = match kept(&config.data_directory) {
             // The log has yet to come to the configuration that added this member; or it was removed.
             Kept::Told(told) => told,
-            Kept::Nothing if known.members.is_empty() => join(config).await?.configuration,
+            Kept::Nothing if known.members.is_empty() => join(config, links).await?.configuration,
             // A cluster begins with its first members, so this one was removed.
             Kept::Nothing => Configuration::of_voters([member]),
             Kept::Damaged => known,
         };
     }
     if config.initial_state == InitialState::Existing
-        && let Some(told) = ask_once(config, ClusterId(data.log.identity().cluster)).await
+        && let Some(told) = ask_once(config, links, ClusterId(data.log.identity().cluster)).await
         && told.version > known.version
         && told.members.contains_key(&member)
     {
@@ -188,7 +174,7 @@ fn start_member(
     config: &ServerConfig,
     mut data: DataDirectory,
     known: &Configuration,
-    listeners: Vec<TcpListener>,
+    (listeners, links): (Vec<PeerListener>, Links),
     metrics: &Metrics,
 ) -> Result<(Running<KvMachine>, Arc<LeaseClock>), StartError> {
     if data.incarnation.is_reborn() {
@@ -236,7 +222,6 @@ fn start_member(
         metrics: metrics.runtime.clone(),
     };
     let identity = PeerIdentity { cluster, member, incarnation };
-    let links = Links { metrics: metrics.peers.clone() };
     let running = start(parts, |handle| {
         let inbox: Arc<dyn Inbox> = Arc::new(handle.clone());
         let limits = TransportConfig {

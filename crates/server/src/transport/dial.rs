@@ -15,6 +15,7 @@ use super::known::Standing;
 use super::socket;
 use super::{Links, PeerIdentity, TransportConfig};
 use crate::config::Url;
+use crate::tls::Stream;
 
 /// Who dials whom.
 #[derive(Clone)]
@@ -43,6 +44,14 @@ pub(super) enum DialError {
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(
+        "TLS: {error}: compare --peer-cert-file and --peer-trusted-ca-file of both, and the names in the peer's certificate with its URL"
+    )]
+    Tls { error: std::io::Error },
+    #[error(
+        "it is to be reached over TLS, and this member knows no certificates: add --peer-trusted-ca-file or --peer-auto-tls"
+    )]
+    NoTls,
     #[error("{0}")]
     Socket(#[from] std::io::Error),
 }
@@ -50,7 +59,7 @@ pub(super) enum DialError {
 impl Dialer {
     /// A connection on which the peer has agreed to listen, and the version of the latest configuration
     /// that the peer knows of.
-    pub(super) async fn dial(&self, purpose: Purpose) -> Result<(TcpStream, u64), DialError> {
+    pub(super) async fn dial(&self, purpose: Purpose) -> Result<(Stream, u64), DialError> {
         let mut ended = Err(DialError::Late);
         for address in self.addresses() {
             ended = self.dial_at(&address, purpose).await;
@@ -69,15 +78,11 @@ impl Dialer {
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    async fn dial_at(
-        &self,
-        address: &Url,
-        purpose: Purpose,
-    ) -> Result<(TcpStream, u64), DialError> {
+    async fn dial_at(&self, url: &Url, purpose: Purpose) -> Result<(Stream, u64), DialError> {
         let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
-        let address = (address.host(), address.port());
+        let address = (url.host(), url.port());
         let connecting = tokio::time::timeout(deadline, TcpStream::connect(address)).await;
-        let mut stream = connecting.map_err(|_elapsed| DialError::Late)??;
+        let stream = connecting.map_err(|_elapsed| DialError::Late)??;
         stream.set_nodelay(true)?;
         // A peer that has no room for a snapshot's bytes is slow, not gone.
         let unacknowledged_ms_max = match purpose {
@@ -87,6 +92,8 @@ impl Dialer {
             }
         };
         socket::limit_unacknowledged(&stream, unacknowledged_ms_max)?;
+        let securing = tokio::time::timeout(deadline, self.secure(url, stream)).await;
+        let mut stream = securing.map_err(|_elapsed| DialError::Silent)??;
         let hello = Hello {
             version: VERSION,
             purpose,
@@ -99,6 +106,7 @@ impl Dialer {
         let began = Instant::now();
         let greeting = async {
             stream.write_all(&hello.encode()).await?;
+            stream.flush().await?;
             let mut answer = [0; ANSWER_BYTES];
             stream.read_exact(&mut answer).await?;
             Ok::<_, DialError>(decode_answer(&answer)??)
@@ -109,5 +117,14 @@ impl Dialer {
             self.links.metrics.connected(self.peer, began.elapsed());
         }
         Ok((stream, latest))
+    }
+
+    async fn secure(&self, url: &Url, stream: TcpStream) -> Result<Stream, DialError> {
+        if !url.is_secure() {
+            return Ok(Stream::Plain(stream));
+        }
+        let tls = self.links.tls.as_ref().ok_or(DialError::NoTls)?;
+        let secured = tls.connect(url.host(), stream).await;
+        secured.map_err(|error| DialError::Tls { error })
     }
 }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use quorate_raft::{Configuration, Envelope, Message, NodeId};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
@@ -23,8 +23,10 @@ use super::handshake::{
 use super::known::recoveries;
 use super::roster::{self, Roster};
 use super::snapshot::SnapshotReceiver;
-use super::{Inbox, Links, PeerIdentity, TransportConfig};
+use super::{Inbox, Links, PeerIdentity, PeerListener, TransportConfig};
 use crate::identity::{ClusterId, Incarnation};
+use crate::logging::RateLimit;
+use crate::tls::{Stream, TlsServer};
 
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -35,6 +37,7 @@ const REPORTED_MAX: usize = 256;
 pub(super) struct Inbound {
     config: TransportConfig,
     links: Links,
+    rejections: RateLimit,
     identity: PeerIdentity,
     inbox: Arc<dyn Inbox>,
     connections: Semaphore,
@@ -77,6 +80,8 @@ impl Senders {
 /// Why a connection ended.
 #[derive(Debug, Error)]
 enum InboundError {
+    #[error("TLS: {error}: compare --peer-cert-file and --peer-trusted-ca-file of both")]
+    Tls { error: std::io::Error },
     #[error("its handshake did not come in time")]
     Late,
     #[error(transparent)]
@@ -105,8 +110,18 @@ impl Inbound {
         let connections = Semaphore::new(config.inbound_connections_max);
         let snapshots = SnapshotReceiver::new(&config, identity.member, Arc::clone(&inbox));
         let senders = Mutex::default();
-        let committed = AtomicU64::new(0);
-        Arc::new(Self { config, links, identity, inbox, connections, committed, senders, snapshots })
+        let (committed, rejections) = (AtomicU64::new(0), RateLimit::default());
+        Arc::new(Self {
+            config,
+            links,
+            rejections,
+            identity,
+            inbox,
+            connections,
+            committed,
+            senders,
+            snapshots,
+        })
     }
 
     /// The configuration of this version is committed.
@@ -150,12 +165,12 @@ impl Inbound {
     }
 
     /// Accepts connections for as long as the runtime lives.
-    pub(super) async fn listen(self: Arc<Self>, listener: TcpListener) {
+    pub(super) async fn listen(self: Arc<Self>, PeerListener { listener, tls }: PeerListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, remote)) => {
                     let inbound = Arc::clone(&self);
-                    tokio::spawn(inbound.serve(stream, remote));
+                    tokio::spawn(inbound.serve(stream, tls.clone(), remote));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a peer's connection");
@@ -165,13 +180,26 @@ impl Inbound {
         }
     }
 
-    async fn serve(self: Arc<Self>, mut stream: TcpStream, remote: SocketAddr) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, tls: Option<TlsServer>, remote: SocketAddr) {
         let Ok(_permit) = self.connections.try_acquire() else {
             let limit = self.config.inbound_connections_max;
             tracing::warn!(%remote, limit, "closed a connection to the peer port: too many");
             return;
         };
         let deadline = Duration::from_millis(self.config.handshake_timeout_ms);
+        let securing = tokio::time::timeout(deadline, secure(stream, tls)).await;
+        let mut stream = match securing.unwrap_or(Err(InboundError::Late)) {
+            Ok(stream) => stream,
+            Err(error) => {
+                // What is no member may come as often as it likes.
+                if let Some(unreported) = self.rejections.report() {
+                    tracing::warn!(
+                        %remote, %error, unreported, "rejected connection on peer endpoint"
+                    );
+                }
+                return;
+            }
+        };
         let greeting = tokio::time::timeout(deadline, self.greet(&mut stream)).await;
         let (sender, incarnation) = match greeting.unwrap_or(Err(InboundError::Late)) {
             Ok(Hello { sender, purpose: Purpose::Snapshot, .. }) => {
@@ -222,8 +250,7 @@ impl Inbound {
     }
 
     /// Hears who connects and answers whether it may speak.
-    async fn greet(&self, stream: &mut TcpStream) -> Result<Hello, InboundError> {
-        stream.set_nodelay(true)?;
+    async fn greet(&self, stream: &mut Stream) -> Result<Hello, InboundError> {
         let mut bytes = [0; HEAD_BYTES];
         // What is no peer may say less than a Hello and wait for an answer.
         stream.read_exact(&mut bytes[..MAGIC.len()]).await?;
@@ -243,6 +270,7 @@ impl Inbound {
         }
         let latest = self.lock().configuration.version;
         stream.write_all(&encode_answer(verdict.map(|()| latest))).await?;
+        stream.flush().await?;
         self.report(&hello, verdict);
         verdict.map_err(InboundError::Refused)?;
         Ok(hello)
@@ -353,7 +381,7 @@ impl Inbound {
     /// Hands in messages until the connection ends.
     async fn receive(
         &self,
-        mut stream: TcpStream,
+        mut stream: Stream,
         sender: NodeId,
         incarnation: Incarnation,
     ) -> Result<(), InboundError> {
@@ -405,6 +433,14 @@ impl Inbound {
 
     fn lock(&self) -> MutexGuard<'_, Senders> {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn secure(stream: TcpStream, tls: Option<TlsServer>) -> Result<Stream, InboundError> {
+    stream.set_nodelay(true)?;
+    match tls {
+        None => Ok(Stream::Plain(stream)),
+        Some(tls) => tls.accept(stream).await.map_err(|error| InboundError::Tls { error }),
     }
 }
 

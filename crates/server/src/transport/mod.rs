@@ -21,7 +21,8 @@
 //! The members are those of the configuration in force. Whoever joins and does not know them yet asks
 //! (`roster`); whoever was away while they changed is told (`known`).
 //!
-//! CAVEATS. No TLS yet.
+//! Where a peer's URL says `https`, all of this is said over TLS; who a peer is, is told by its hello
+//! all the same, so a certificate only says who may say hello.
 
 mod codec;
 mod dial;
@@ -47,6 +48,7 @@ use tokio::net::TcpListener;
 use crate::identity::Incarnation;
 use crate::metrics::PeerMetrics;
 use crate::runtime::{Handle, HostedMachine};
+use crate::tls::{TlsClient, TlsServer};
 pub(crate) use codec::{decode_configuration, encode_configuration};
 use inbound::Inbound;
 use known::Known;
@@ -290,6 +292,16 @@ impl TransportConfig {
 pub(crate) struct Links {
     /// What is counted.
     pub(crate) metrics: PeerMetrics,
+    /// How `https` peers are reached; not at all without.
+    pub(crate) tls: Option<TlsClient>,
+}
+
+/// A port that peers are listened for on.
+pub(crate) struct PeerListener {
+    /// The port.
+    pub(crate) listener: TcpListener,
+    /// What is spoken there; plain without.
+    pub(crate) tls: Option<TlsServer>,
 }
 
 /// The connections of one member to its peers.
@@ -309,7 +321,7 @@ impl PeerTransport {
         links: &Links,
         identity: PeerIdentity,
         configuration: &Configuration,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<PeerListener>,
         inbox: &Arc<dyn Inbox>,
     ) -> Self {
         let inbound = Inbound::new(config.clone(), links.clone(), identity, Arc::clone(inbox));

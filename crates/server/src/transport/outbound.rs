@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Inbox;
 use super::codec::{encode, encode_lease};
@@ -21,6 +20,7 @@ use super::roster;
 use crate::config::Url;
 use crate::metrics::PeerMetrics;
 use crate::random::random_u64;
+use crate::tls::Stream;
 
 /// A buffer that one large batch has grown beyond this is let go afterwards.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
@@ -124,8 +124,8 @@ impl Outbound {
     }
 
     /// Sends until the connection breaks.
-    async fn send(&self, stream: TcpStream) -> OutboundError {
-        let (mut receiving, mut sending) = stream.into_split();
+    async fn send(&self, stream: Stream) -> OutboundError {
+        let (mut receiving, mut sending) = tokio::io::split(stream);
         let mut buffer = BytesMut::new();
         let sent = self.metrics().sent_to(self.dialer.peer);
         let mut unexpected = [0; 1];
@@ -149,7 +149,11 @@ impl Outbound {
                     tracing::error!(peer = %hex(self.dialer.peer), %error, "a message was not sent");
                 }
             }
-            if let Err(error) = sending.write_all(&buffer).await {
+            let written = async {
+                sending.write_all(&buffer).await?;
+                sending.flush().await
+            };
+            if let Err(error) = written.await {
                 return error.into();
             }
             sent.add(buffer.len());

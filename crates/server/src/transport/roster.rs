@@ -11,7 +11,6 @@ use prost::Message as _;
 use quorate_raft::{Configuration, NodeId};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::codec::{configuration_from_wire, configuration_to_wire};
 use super::dial::{DialError, Dialer};
@@ -21,6 +20,7 @@ use super::{Links, PeerIdentity, TransportConfig};
 use crate::config::Url;
 use crate::identity::{ClusterId, Incarnation};
 use crate::proto::peer as wire;
+use crate::tls::Stream;
 
 /// The members of a cluster, as one of them knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub(crate) async fn ask_roster(
 
 /// What the other side tells, in the time that a handshake may take.
 pub(super) async fn hear(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     config: &TransportConfig,
 ) -> Result<Roster, RosterError> {
     let deadline = Duration::from_millis(config.handshake_timeout_ms);
@@ -133,7 +133,7 @@ fn decode(payload: &[u8]) -> Result<Roster, RosterError> {
 
 /// Tells whoever has asked, or is to know.
 pub(super) async fn tell(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     roster: &Roster,
     config: &TransportConfig,
 ) -> Result<(), RosterError> {
@@ -144,6 +144,10 @@ pub(super) async fn tell(
     let mut buffer = BytesMut::new();
     write(&answer.encode_to_vec(), config.frame_bytes_max, &mut buffer)?;
     let deadline = Duration::from_millis(config.handshake_timeout_ms);
-    let written = tokio::time::timeout(deadline, stream.write_all(&buffer)).await;
+    let writing = async {
+        stream.write_all(&buffer).await?;
+        stream.flush().await
+    };
+    let written = tokio::time::timeout(deadline, writing).await;
     Ok(written.map_err(|_| RosterError::Late)??)
 }

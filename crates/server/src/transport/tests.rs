@@ -103,7 +103,7 @@ fn member_on(listener: TcpListener, id: NodeId, peer: NodeId, peer_port: u16) ->
         &Links::default(),
         identity,
         &members,
-        vec![listener],
+        vec![PeerListener { listener, tls: None }],
         &inbox,
     );
     TestMember { port, arrived, transport }
@@ -315,7 +315,7 @@ async fn member_of(members: u64) -> (u16, mpsc::UnboundedReceiver<Arrived>, Peer
             &Links::default(),
             identity,
             &members,
-            vec![listener],
+            vec![PeerListener { listener, tls: None }],
             &inbox,
         ),
     )
@@ -442,8 +442,14 @@ async fn whom_a_member_was_told_of_is_let_in_until_its_log_knows_better() {
     let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
     let identity = PeerIdentity { cluster: CLUSTER, member: US, incarnation: Incarnation(1) };
     let config = TransportConfig::default();
-    let transport =
-        PeerTransport::start(&config, &Links::default(), identity, &told, vec![listener], &inbox);
+    let transport = PeerTransport::start(
+        &config,
+        &Links::default(),
+        identity,
+        &told,
+        vec![PeerListener { listener, tls: None }],
+        &inbox,
+    );
     let from_third = Hello { sender: third, ..hello() };
     transport.configure(&members_at(US, &[(PEER, 1)]));
     assert_eq!(greet(port, &from_third).await.1, Ok(()));

@@ -36,6 +36,8 @@ mod range_stream;
 mod recovery;
 /// What a member keeps on its disk, and what it gets from others when it lacks that.
 mod store;
+/// Certificates, on clients' ports and between members.
+mod tls;
 /// Watches, whatever becomes of the members.
 mod watch;
 

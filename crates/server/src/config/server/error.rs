@@ -89,6 +89,42 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
+    /// A certificate without its key, or the other way round.
+    #[error("--{given} is given without --{missing}: KeyFile and CertFile must both be present")]
+    TlsPair {
+        /// What was given.
+        given: &'static str,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A URL that promises TLS.
+    #[error(
+        "--{flag} has {url}, but no certificate is given: add --{cert} and --{key}, or --{automatic}"
+    )]
+    TlsMissing {
+        /// The flag of the URL.
+        flag: &'static str,
+        /// The URL.
+        url: Url,
+        /// The flag of a certificate.
+        cert: &'static str,
+        /// The flag of its key.
+        key: &'static str,
+        /// The flag of a certificate of the member's own.
+        automatic: &'static str,
+    },
+    /// Two ways to say who may come.
+    #[error(
+        "--peer-cert-allowed-cn and --peer-cert-allowed-hostname are mutually exclusive: leave one \
+         out"
+    )]
+    TlsAllowedBoth,
+    /// No version is left.
+    #[error("--tls-min-version is later than --tls-max-version")]
+    TlsVersions,
+    /// TLS 1.3 has suites of its own.
+    #[error("--cipher-suites cannot be configured when only TLS1.3 is enabled: leave it out")]
+    TlsSuites13,
     /// A number that must be positive.
     #[error("--{flag}[{value}] must be positive")]
     NotPositive {

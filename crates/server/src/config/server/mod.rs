@@ -6,6 +6,7 @@ mod error;
 mod http;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod urls;
 mod values;
 
@@ -17,6 +18,7 @@ use quorate_raft::NodeId;
 use cluster::initial_cluster;
 pub use error::ConfigError;
 pub use http::HttpOptions;
+pub use tls::{TlsOptions, TlsSide, TlsVersion};
 use urls::{advertise_client_urls, check_ports, listen_urls};
 use values::{at_most, choose, duration_ms, positive, size};
 
@@ -59,6 +61,10 @@ pub struct ServerConfig {
     pub listen_client_urls: Vec<Url>,
     /// What it says over HTTP, and where.
     pub http: HttpOptions,
+    /// TLS of its clients' connections.
+    pub client_tls: TlsOptions,
+    /// TLS of its connections with other members.
+    pub peer_tls: TlsOptions,
     /// Where clients reach it.
     pub advertise_client_urls: Vec<Url>,
     /// Itself.
@@ -157,6 +163,8 @@ impl ServerConfig {
             ("listen-client-http-urls", &http.listen_urls),
             ("listen-metrics-urls", &http.metrics_urls),
         ])?;
+        let (client_tls, peer_tls) =
+            tls_options(flags, &listen_peer_urls, &listen_client_urls, &http)?;
         let advertised = flags.text("initial-advertise-peer-urls").unwrap_or(PEER_URL_DEFAULT);
         let (member, cluster, members) = initial_cluster(flags, &name, advertised)?;
         let (heartbeat_interval_ms, election_timeout_ms) = timers(flags)?;
@@ -199,6 +207,8 @@ impl ServerConfig {
             listen_peer_urls,
             listen_client_urls,
             http,
+            client_tls,
+            peer_tls,
             member,
             cluster,
             members,
@@ -212,6 +222,21 @@ impl ServerConfig {
         let members = self.members.iter().map(|(&id, member)| (id, member));
         members.filter(move |&(id, _)| id != self.member)
     }
+}
+
+fn tls_options(
+    flags: &Flags,
+    peers: &[Url],
+    clients: &[Url],
+    http: &HttpOptions,
+) -> Result<(TlsOptions, TlsOptions), ConfigError> {
+    let client = TlsOptions::from_flags(flags, TlsSide::Client)?;
+    client.check_urls("listen-client-urls", clients)?;
+    client.check_urls("listen-client-http-urls", &http.listen_urls)?;
+    client.check_urls("listen-metrics-urls", &http.metrics_urls)?;
+    let peer = TlsOptions::from_flags(flags, TlsSide::Peer)?;
+    peer.check_urls("listen-peer-urls", peers)?;
+    Ok((client, peer))
 }
 
 /// An empty one is none, as in etcd: it must not become the working directory.

@@ -7,8 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_raft::{NodeId, Term};
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::ReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,6 +17,7 @@ use super::super::{Inbox, TransportConfig};
 use super::background;
 use super::wire::{FrameStream, Part, Reply, WireError, WireLimits, send_reply};
 use super::{Admission, IncomingSnapshot, SnapshotFailed, SnapshotOffer};
+use crate::tls::Stream;
 
 /// Takes snapshots in.
 pub(in crate::transport) struct SnapshotReceiver {
@@ -116,18 +116,14 @@ impl SnapshotReceiver {
     }
 
     /// Serves a connection that the sender has opened for a snapshot, until its end.
-    pub(in crate::transport) async fn serve(self: Arc<Self>, stream: TcpStream, sender: NodeId) {
+    pub(in crate::transport) async fn serve(self: Arc<Self>, stream: Stream, sender: NodeId) {
         if let Err(error) = self.receive(stream, sender).await {
             tracing::warn!(peer = %hex(sender), %error, "a snapshot's connection ended early");
         }
     }
 
-    async fn receive(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        sender: NodeId,
-    ) -> Result<(), ReceiveError> {
-        let (receiving, mut replies) = stream.into_split();
+    async fn receive(self: &Arc<Self>, stream: Stream, sender: NodeId) -> Result<(), ReceiveError> {
+        let (receiving, mut replies) = tokio::io::split(stream);
         let mut parts = FrameStream::new(receiving, self.limits);
         let Part::Offer { transfer, offer } = parts.part().await? else {
             return Err(ReceiveError::NoOffer);
@@ -203,7 +199,7 @@ impl SnapshotReceiver {
     /// Takes chunks until the end, and answers whether the state is staged.
     async fn take_in(
         &self,
-        parts: &mut FrameStream<OwnedReadHalf>,
+        parts: &mut FrameStream<ReadHalf<Stream>>,
         attached: &Attached,
     ) -> Result<bool, ReceiveError> {
         let Attached { connection, chunks, .. } = attached;

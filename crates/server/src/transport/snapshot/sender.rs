@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_raft::NodeId;
 use thiserror::Error;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -22,6 +22,7 @@ use super::background;
 use super::wire::{FrameStream, Part, Reply, WireError, WireLimits, send_part};
 use super::{OutgoingSnapshot, SnapshotFailed, SnapshotOffer};
 use crate::random::random_u64;
+use crate::tls::Stream;
 
 /// How often it is told that a snapshot gets on.
 const ADVANCED_INTERVAL: Duration = Duration::from_millis(500);
@@ -220,7 +221,7 @@ impl Sending {
 
     async fn greet(&self, offer: &SnapshotOffer) -> Result<Greeted, AttemptError> {
         let (stream, _) = self.dialer.dial(Purpose::Snapshot).await?;
-        let (receiving, mut sending) = stream.into_split();
+        let (receiving, mut sending) = tokio::io::split(stream);
         let mut replies = FrameStream::new(receiving, self.limits);
         let said = Part::Offer { transfer: self.transfer, offer: offer.clone() };
         send_part(&mut sending, said, self.limits).await?;
@@ -237,7 +238,7 @@ impl Sending {
     /// Sends what is read, no faster than is allowed. Answers the number after the last chunk.
     async fn send_chunks(
         &self,
-        sending: &mut OwnedWriteHalf,
+        sending: &mut WriteHalf<Stream>,
         chunks: &mut mpsc::Receiver<Bytes>,
         first: u64,
         achieved: &mut Achieved,
@@ -269,8 +270,8 @@ impl Sending {
 
     async fn end(
         &self,
-        sending: &mut OwnedWriteHalf,
-        replies: &mut FrameStream<tokio::net::tcp::OwnedReadHalf>,
+        sending: &mut WriteHalf<Stream>,
+        replies: &mut FrameStream<ReadHalf<Stream>>,
         chunks: u64,
     ) -> Result<Ended, AttemptError> {
         send_part(sending, Part::End { chunks }, self.limits).await?;
@@ -286,11 +287,7 @@ impl Sending {
 
 /// How a connection began.
 enum Greeted {
-    Resume {
-        replies: FrameStream<tokio::net::tcp::OwnedReadHalf>,
-        sending: OwnedWriteHalf,
-        chunk: u64,
-    },
+    Resume { replies: FrameStream<ReadHalf<Stream>>, sending: WriteHalf<Stream>, chunk: u64 },
     Ended(Ended),
 }
 

@@ -184,7 +184,11 @@ async fn send_frame(
 ) -> Result<(), WireError> {
     let mut buffer = BytesMut::new();
     frame::write(payload, limits.frame_bytes_max(), &mut buffer)?;
-    limits.in_time(async { Ok(stream.write_all(&buffer).await?) }).await
+    let written = async {
+        stream.write_all(&buffer).await?;
+        Ok(stream.flush().await?)
+    };
+    limits.in_time(written).await
 }
 
 fn decode_part(frame: Bytes) -> Result<Part, CodecError> {

@@ -55,16 +55,20 @@ async fn a_member_names_the_bad_flag_and_makes_nothing() {
         (REFUSED, &["--initial-cluster-state=old"], &["\"old\"", "new, existing"]),
         (REFUSED, &["--log-level=loud"], &["--log-level", "\"loud\""]),
         // Left out silently, these would leave a member open that was to be closed.
-        (REFUSED, &["--listen-client-urls=https://127.0.0.1:2379"], &["only http", "https://"]),
-        (REFUSED, &["--listen-peer-urls=https://127.0.0.1:2380"], &["only http", "https://"]),
-        (REFUSED, &["--cert-file=c.pem"], &["--cert-file is not supported"]),
-        (REFUSED, &["--key-file=k.pem"], &["--key-file is not supported"]),
-        (REFUSED, &["--trusted-ca-file=ca.pem"], &["--trusted-ca-file is not supported"]),
-        (REFUSED, &["--client-cert-auth"], &["--client-cert-auth is not supported"]),
-        (REFUSED, &["--auto-tls"], &["--auto-tls is not supported"]),
-        (REFUSED, &["--peer-cert-file=c.pem"], &["--peer-cert-file is not supported"]),
-        (REFUSED, &["--peer-client-cert-auth"], &["--peer-client-cert-auth is not supported"]),
-        (REFUSED, &["--peer-auto-tls"], &["--peer-auto-tls is not supported"]),
+        (
+            REFUSED,
+            &["--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://a:1"],
+            &["add --cert-file and --key-file, or --auto-tls"],
+        ),
+        (
+            REFUSED,
+            &["--listen-peer-urls=https://127.0.0.1:2380"],
+            &["add --peer-cert-file and --peer-key-file, or --peer-auto-tls"],
+        ),
+        (REFUSED, &["--listen-client-urls=unix://a:1"], &["unix sockets are not supported"]),
+        (REFUSED, &["--cert-file=c.pem"], &["--cert-file is given without --key-file"]),
+        (REFUSED, &["--peer-key-file=k.pem"], &["--peer-key-file is given without"]),
+        (REFUSED, &["--wal-dir=w"], &["--wal-dir is not supported"]),
         (REFUSED, &["--config-file=etcd.yml"], &["--config-file is not supported"]),
     ];
     let directory = tempfile::tempdir().expect("a directory");
@@ -79,7 +83,7 @@ async fn a_variable_never_contradicts_a_flag_and_is_checked_as_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let cases: &[(i32, &[&str], Variable, &[&str])] = &[
         (REFUSED, &["--name=a"], ("ETCD_NAME", "b"), &["ETCD_NAME", "--name"]),
-        (REFUSED, &[], ("ETCD_CERT_FILE", "c.pem"), &["--cert-file is not supported"]),
+        (REFUSED, &[], ("ETCD_CERT_FILE", "c.pem"), &["--cert-file is given without --key-file"]),
         (REFUSED, &[], ("ETCD_ELECTION_TIMEOUT", "100"), &["--election-timeout[100ms]"]),
         (USAGE, &[], ("ETCD_ELECTION_TIMEOUT", "soon"), &["-election-timeout", "\"soon\""]),
     ];
@@ -122,7 +126,9 @@ async fn the_arguments_of_the_other_commands_are_usage_errors() {
         (&["put", "", "v"], "the key is empty"),
         (&["get", "k", "--endpoints="], "--endpoints names no endpoint"),
         (&["get", "k", "--endpoints=here"], "\"here\" cannot be used: write host:port"),
-        (&["get", "k", "--endpoints=https://a:1"], "TLS is not supported"),
+        (&["get", "k", "--endpoints=unix://a:1"], "only http:// and https:// are supported"),
+        (&["get", "k", "--endpoints=https://a:1", "--cacert=none"], "--cacert: cannot read none"),
+        (&["get", "k", "--cert=c.pem"], "--cert needs --key"),
     ];
     for &(arguments, words) in cases {
         let mut command = quorate();

@@ -13,7 +13,9 @@ use super::super::super::handshake::{
     ANSWER_BYTES, HELLO_BYTES, Hello, Purpose, Refusal, VERSION, decode_answer, encode_answer,
 };
 use super::super::super::tests::members_at;
-use super::super::super::{Inbox, Links, PeerIdentity, PeerTransport, TransportConfig};
+use super::super::super::{
+    Inbox, Links, PeerIdentity, PeerListener, PeerTransport, TransportConfig,
+};
 use super::super::wire::{FrameStream, Part, Reply, WireError, send_part, send_reply};
 use super::super::*;
 use crate::identity::Incarnation;
@@ -226,7 +228,7 @@ pub(super) fn member(
         &Links::default(),
         identity,
         &members_at(id, peers),
-        vec![listener],
+        vec![PeerListener { listener, tls: None }],
         &inbox,
     );
     TestMember { port, events, upper, transport }
