@@ -2,5 +2,6 @@
 //! crates below and back, and stands on `runtime::Handle` alone.
 
 pub mod etcd;
+pub(crate) mod gateway;
 pub(crate) mod http;
 pub mod raft_node;

@@ -18,6 +18,7 @@ use tonic::transport::Server;
 
 use super::connections::{ConnectionLimit, accept};
 use crate::api::etcd::{ClusterInfo, CountedServices, Health, Probe, note_deadline, routes};
+use crate::api::gateway;
 use crate::api::http::{Access, Site, client_pages, metrics_pages};
 use crate::lease::Lessor;
 use crate::machine::KvMachine;
@@ -58,6 +59,7 @@ pub(super) struct ClientServices {
     services: CountedServices,
     site: Site,
     access: Access,
+    gateway: Option<Router>,
 }
 
 impl ClientServices {
@@ -67,7 +69,7 @@ impl ClientServices {
         info: &Arc<ClusterInfo>,
         health: &Health,
         metrics: &Arc<Metrics>,
-        access: Access,
+        (access, gateway): (Access, bool),
     ) -> Self {
         let routes = routes(handle.clone(), lessor, Arc::clone(info), health);
         let router = routes.into_axum_router();
@@ -75,12 +77,19 @@ impl ClientServices {
             Status::unimplemented("unknown service or method").into_http::<Body>()
         });
         let services = CountedServices::new(router, Arc::clone(metrics));
+        let limits = &info.limits;
+        let message_bytes_max =
+            limits.request_bytes_max.saturating_add(limits.message_overhead_bytes);
+        let gateway = gateway.then(|| gateway::pages(services.clone(), message_bytes_max));
         let probe = Probe::new(handle, Arc::clone(info));
-        Self { services, site: Site { probe, metrics: Arc::clone(metrics) }, access }
+        Self { services, site: Site { probe, metrics: Arc::clone(metrics) }, access, gateway }
     }
 
     fn router(&self, traffic: Traffic, secure: bool) -> Router {
-        let pages = || client_pages(self.site.clone(), self.access.clone(), secure, None);
+        let pages = || {
+            let gateway = self.gateway.clone();
+            client_pages(self.site.clone(), self.access.clone(), secure, gateway)
+        };
         let front = |pages| Front { services: self.services.clone(), pages };
         match traffic {
             Traffic::Both => Router::new().fallback_service(front(pages())),

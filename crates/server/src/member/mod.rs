@@ -288,6 +288,7 @@ async fn serve(
     let access =
         Access { hosts: config.http.host_whitelist.clone(), origins: config.http.cors.clone() };
     let handle = running.handle().clone();
+    let access = (access, config.http.gateway);
     let services = ClientServices::new(handle, lessor, &info, &health, &metrics, access);
     let mut servers = tokio::task::JoinSet::new();
     for listener in clients {

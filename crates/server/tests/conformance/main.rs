@@ -14,6 +14,8 @@ mod differential;
 mod etcd_programs;
 /// The real etcdctl.
 mod etcdctl;
+/// etcd's API in JSON.
+mod gateway;
 /// Probes, version and pages over HTTP/1.1.
 mod http;
 /// The least of an HTTP/1.1 client.
@@ -26,6 +28,8 @@ mod lease;
 mod load;
 /// Members that come and go.
 mod membership;
+/// What dashboards and alerts read.
+mod metrics;
 /// The program, started and stopped.
 mod process;
 /// The ten scenarios of the RaftNode API, message by message.

@@ -1,0 +1,117 @@
+//! etcd's API in JSON: the same answers and the same errors as over gRPC, in grpc-gateway's form.
+
+use std::process::Command;
+
+use crate::cluster::Cluster;
+use crate::http_client::{Answer, ask};
+
+async fn post(address: &str, path: &str, body: &str) -> Answer {
+    ask(address, "POST", path, &[], body).await
+}
+
+fn json(answer: &Answer) -> serde_json::Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
+}
+
+#[tokio::test]
+async fn keys_are_written_and_read_on_any_member() {
+    let cluster = Cluster::start(3).await;
+    let addresses: Vec<String> = (0..3).map(|index| cluster.client_address(index)).collect();
+    let answer = post(&addresses[0], "/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    assert_eq!(json(&answer)["header"]["revision"], "2");
+    let answer = post(&addresses[1], "/v3/kv/range", r#"{"key":"Zm9v","unknown":[1]}"#).await;
+    let read = json(&answer);
+    assert_eq!(read["kvs"][0]["value"], "YmFy", "{}", answer.body);
+    assert_eq!((&read["count"], &read["kvs"][0]["mod_revision"]), (&"1".into(), &"2".into()));
+    assert!(read.get("more").is_none(), "what is empty is left out: {}", answer.body);
+    let txn = r#"{"compare":[{"result":"EQUAL","target":"CREATE","key":"Zm9v","createRevision":"2"}],
+        "success":[{"requestPut":{"key":"Zm9v","value":"YmF6"}},{"request_range":{"key":"Zm9v"}}]}"#;
+    let answer = post(&addresses[2], "/v3beta/kv/txn", txn).await;
+    let done = json(&answer);
+    assert_eq!(done["succeeded"], true, "{}", answer.body);
+    assert_eq!(done["responses"][1]["response_range"]["kvs"][0]["value"], "YmF6");
+    let answer = post(&addresses[0], "/v3/kv/deleterange", r#"{"key":"Zm9v"}"#).await;
+    assert_eq!(json(&answer)["deleted"], "1");
+    let answer = post(&addresses[0], "/v3/cluster/member/list", "").await;
+    let members = json(&answer);
+    assert_eq!(members["members"].as_array().map(Vec::len), Some(3), "{}", answer.body);
+    assert!(members["members"][0]["peerURLs"][0].as_str().is_some(), "{}", answer.body);
+    let answer = post(&addresses[0], "/v3/maintenance/status", "{}").await;
+    assert_eq!(json(&answer)["version"], "3.7.1", "{}", answer.body);
+}
+
+#[tokio::test]
+async fn errors_have_etcds_texts_and_the_status_that_goes_with_them() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.client_address(0);
+    let cases = [
+        ("/v3/kv/put", r#"{"value":"YQ=="}"#, 400, 3, "etcdserver: key is not provided"),
+        (
+            "/v3/kv/range",
+            r#"{"key":"YQ==","revision":"99"}"#,
+            400,
+            11,
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
+        ("/v3/kv/nothing", "{}", 404, 5, "Not Found"),
+        ("/v3/auth/enable", "{}", 501, 12, "unknown service or method"),
+        ("/v3/lock/lock", "{}", 501, 12, "unknown service or method"),
+    ];
+    for (path, body, status, code, text) in cases {
+        let answer = post(&address, path, body).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        let error = json(&answer);
+        assert_eq!(error["code"], code, "{path}");
+        assert_eq!(error["message"], text, "{path}");
+    }
+    for body in ["{", "[]", r#"{"key":1}"#] {
+        let answer = post(&address, "/v3/kv/range", body).await;
+        assert_eq!((answer.status, json(&answer)["code"].clone()), (400, 3.into()), "{body}");
+    }
+    let answer = ask(&address, "GET", "/v3/kv/range", &[], "").await;
+    assert_eq!((answer.status, json(&answer)["code"].clone()), (501, 12.into()));
+    let answer = ask(&address, "OPTIONS", "/v3/kv/range", &[], "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    let large = format!(r#"{{"key":"YQ==","value":"{}"}}"#, "AAAA".repeat(600_000));
+    let answer = post(&address, "/v3/kv/put", &large).await;
+    assert_eq!(json(&answer)["message"], "etcdserver: request is too large");
+}
+
+/// A stream that is refused has the form of a stream; what the services of watches and leases do
+/// is tested with them.
+#[tokio::test]
+async fn streams_are_one_object_a_line() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.client_address(0);
+    let answer = post(&address, "/v3/maintenance/snapshot", "{}").await;
+    for line in answer.body.lines() {
+        let object: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        assert!(object.get("result").is_some() || object.get("error").is_some(), "{line}");
+    }
+    assert!(answer.body.ends_with('\n'), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn the_gateway_can_be_left_out() {
+    let cluster = Cluster::start_with(1, &["--enable-grpc-gateway=false"]).await;
+    let answer = post(&cluster.client_address(0), "/v3/kv/range", r#"{"key":"YQ=="}"#).await;
+    assert_eq!((answer.status, answer.body.as_str()), (404, "404 page not found\n"));
+}
+
+#[tokio::test]
+async fn curl_is_served() {
+    let cluster = Cluster::start(1).await;
+    let url = format!("http://{}/v3/kv/put", cluster.client_address(0));
+    let curl = Command::new("curl")
+        .args(["-sS", "-L", &url, "-X", "POST", "-d", r#"{"key":"Zm9v","value":"YmFy"}"#])
+        .output();
+    let Ok(output) = curl else {
+        eprintln!("SKIPPED: there is no curl on this machine");
+        return;
+    };
+    let body = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(body.contains("\"revision\":\"2\""), "{body}{output:?}");
+    assert_eq!(cluster.get(0, "foo").await.expect("read"), Some(b"bar".to_vec()));
+}
