@@ -13,6 +13,7 @@
 //!   asked for; [`member`] puts one together and runs it.
 //! - [`runtime`] owns the threads. Its [`runtime::Handle`] is all that an API sees of a member.
 //! - [`lease`] counts how long leases last, where the member leads, and renews and ends them.
+//! - `metrics` counts, [`tls`] reads certificates; both are used by whoever has a port.
 //! - [`transport`] moves messages and snapshots between members. It and [`api`] are where generated protobuf
 //!   types end.
 //! - `dev` runs a cluster of processes; `raft_node` runs a node of the small teaching API;
@@ -20,7 +21,7 @@
 //!
 //! # Caveats
 //!
-//! - No TLS, no HTTP API yet: each is refused by name where it is asked for.
+//! - Users and roles are not there yet: whoever reaches a port, or has a certificate, may do anything.
 //! - A member that lost its data comes back without a vote, until it is replaced.
 
 pub mod api;

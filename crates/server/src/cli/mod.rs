@@ -6,11 +6,16 @@ mod raft_node;
 mod recover;
 mod server;
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Under this name the program is one member, as `quorate server` is.
+const ETCD: &str = "etcd";
 
 /// It was done, or it ran until it was asked to stop.
 const EXIT_DONE: u8 = 0;
@@ -57,6 +62,13 @@ enum Command {
 
 /// Runs the command of this process's arguments.
 pub fn run() -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = words.next().map(PathBuf::from).unwrap_or_default();
+    if program.file_name() == Some(OsStr::new(ETCD)) {
+        // What is no text is no flag of ours, and is named as it looks.
+        let flags = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        return ExitCode::from(server::run(flags));
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

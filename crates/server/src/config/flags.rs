@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use thiserror::Error;
 
 /// What a usage error ends with.
@@ -20,6 +21,8 @@ pub struct Flags {
     pub without_effect: Vec<&'static str>,
     /// Variables that look like etcd's and are not.
     pub unknown_variables: Vec<String>,
+    /// Keys of the configuration file that are not known.
+    pub unknown_keys: Vec<String>,
 }
 
 /// Why the command line or the environment cannot be taken.
@@ -56,6 +59,14 @@ pub enum FlagError {
         /// The flag.
         flag: &'static str,
     },
+    /// The configuration file makes no sense.
+    #[error("--config-file: {path} is neither YAML nor JSON: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
     /// Ignoring the flag would not do what it asks for.
     #[error("--{0} is not supported yet: leave it out")]
     Unsupported(&'static str),
@@ -64,7 +75,7 @@ pub enum FlagError {
 impl FlagError {
     /// Whether the command line itself is wrong, rather than what it asks for.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Shadowed { .. } | Self::Unsupported(_))
+        !matches!(self, Self::Shadowed { .. } | Self::File { .. } | Self::Unsupported(_))
     }
 }
 
@@ -167,6 +178,8 @@ const FLAGS: &[Flag] = &[
     served("self-signed-cert-validity", Number, "years, of certificates that it makes (1)"),
     served("log-level", Text, "debug, info, warn, error (info)"),
     served("log-format", Text, "json, or console (json)"),
+    served("config-file", Text, "YAML or JSON that says it all, instead of flags"),
+    served("emulated-version", Text, "the version of etcd to report (3.7.1)"),
     served("version", Switch, "print the version and exit"),
     served("help", Switch, "print this and exit"),
     idle("snapshot-count", Number),
@@ -206,17 +219,29 @@ const FLAGS: &[Flag] = &[
     idle("peer-skip-client-san-verification", Switch),
     idle("downgrade-check-time", Text),
     idle("bootstrap-defrag-threshold-megabytes", Number),
-    unsupported("config-file", Text),
+    // Every write is synced: that is more than was asked for, and never less.
+    idle("unsafe-no-fsync", Switch),
+    idle("enable-v2", Switch),
+    idle("enable-distributed-tracing", Switch),
+    idle("distributed-tracing-address", Text),
+    idle("distributed-tracing-service-name", Text),
+    idle("distributed-tracing-instance-id", Text),
+    idle("distributed-tracing-sampling-rate", Number),
+    idle("initial-corrupt-check", Switch),
+    idle("compact-hash-check-enabled", Switch),
+    idle("enable-lease-checkpoint", Switch),
+    idle("enable-lease-checkpoint-persist", Switch),
+    idle("txn-mode-write-with-shared-buffer", Switch),
+    idle("stop-grpc-service-on-defrag", Switch),
+    idle("v2-deprecation", Text),
     unsupported("wal-dir", Text),
     unsupported("auto-compaction-retention", Text),
     unsupported("force-new-cluster", Switch),
-    unsupported("unsafe-no-fsync", Switch),
     unsupported("discovery", Text),
     unsupported("discovery-srv", Text),
     unsupported("discovery-srv-name", Text),
     unsupported("discovery-token", Text),
     unsupported("discovery-endpoints", Text),
-    unsupported("enable-distributed-tracing", Switch),
 ];
 
 impl Flags {
@@ -279,6 +304,48 @@ impl Flags {
             self.set(flag, value)?;
         }
         Ok(())
+    }
+
+    /// Reads a configuration file: YAML, of which JSON is a part. Its keys are the flags' names, and
+    /// those of TLS stand under a key of their own for clients and for peers.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_file(path: &str, text: &str) -> Result<Self, FlagError> {
+        let wrong = |problem: String| FlagError::File { path: path.to_owned(), problem };
+        let one_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        // A member may be called `y` or `no`, and is meant by that.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let read: Value = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| wrong(one_line(error.to_string())))?;
+        let mut flags = Self::default();
+        let keys = match read {
+            Value::Object(keys) => keys,
+            Value::Null => return Ok(flags),
+            _ => return Err(wrong("it is no mapping of keys to values".to_owned())),
+        };
+        for (key, value) in keys {
+            match (SECURITY.iter().find(|(name, _)| *name == key), value) {
+                (Some((_, side)), Value::Object(inner)) => {
+                    for (name, value) in inner {
+                        flags.set_from_file(&side.flag(&name), &value)?;
+                    }
+                }
+                (_, value) => flags.set_from_file(&key, &value)?,
+            }
+        }
+        Ok(flags)
+    }
+
+    fn set_from_file(&mut self, name: &str, value: &Value) -> Result<(), FlagError> {
+        let Some(flag) = find(name) else {
+            self.unknown_keys.push(name.to_owned());
+            return Ok(());
+        };
+        match plain(value) {
+            None => Ok(()),
+            Some(text) => self.set(flag, text),
+        }
     }
 
     fn set(&mut self, flag: &Flag, value: String) -> Result<(), FlagError> {
@@ -347,8 +414,47 @@ pub fn flag_help() -> String {
     text
 }
 
+/// What the names of flags began with before they were made up: older tools still pass those.
+const EXPERIMENTAL: &str = "experimental-";
+
 fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.name == name)
+    let known = |name: &str| FLAGS.iter().find(|flag| flag.name == name);
+    known(name).or_else(|| known(name.strip_prefix(EXPERIMENTAL)?))
+}
+
+/// The keys of a configuration file that TLS stands under.
+const SECURITY: [(&str, Side); 2] =
+    [("client-transport-security", Side::Client), ("peer-transport-security", Side::Peer)];
+
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Peer,
+}
+
+impl Side {
+    /// The flag that a key below means.
+    fn flag(self, key: &str) -> String {
+        match (self, key) {
+            (Self::Client, "allowed-hostname") => "client-cert-allowed-hostname".to_owned(),
+            (Self::Client, _) => key.to_owned(),
+            (Self::Peer, "allowed-cn" | "allowed-hostname") => format!("peer-cert-{key}"),
+            (Self::Peer, _) => format!("peer-{key}"),
+        }
+    }
+}
+
+/// A value as a flag would have it; none where it says nothing.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Array(values) => {
+            let parts: Vec<String> = values.iter().filter_map(plain).collect();
+            Some(parts.join(","))
+        }
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => Some(value.to_string()),
+    }
 }
 
 /// The spellings that Go's `strconv.ParseBool` knows.
@@ -426,6 +532,51 @@ mod tests {
             assert_eq!(error.to_string(), message);
             assert!(error.is_usage());
         }
+    }
+
+    #[test]
+    fn a_file_says_what_flags_would() {
+        let text = "name: a\n# a comment\nheartbeat-interval: 50\npre-vote: false\n\
+                    listen-client-urls: http://a:1,http://b:2\ncipher-suites: [x, y]\n\
+                    log-outputs: [stderr]\nwal-dir:\nnonsense: 1\n\
+                    client-transport-security:\n  cert-file: c\n  client-cert-auth: true\n\
+                    peer-transport-security:\n  cert-file: p\n  allowed-cn: [n]\n";
+        let flags = Flags::from_file("f", text).expect("good YAML");
+        let texts = [
+            ("name", "a"),
+            ("listen-client-urls", "http://a:1,http://b:2"),
+            ("cipher-suites", "x,y"),
+            ("cert-file", "c"),
+            ("peer-cert-file", "p"),
+            ("peer-cert-allowed-cn", "n"),
+        ];
+        for (name, text) in texts {
+            assert_eq!(flags.text(name), Some(text), "{name}");
+        }
+        assert_eq!(flags.number("heartbeat-interval"), Some(50));
+        assert_eq!(flags.switch("pre-vote"), Some(false));
+        assert_eq!(flags.switch("client-cert-auth"), Some(true));
+        assert_eq!(flags.unknown_keys, ["nonsense"]);
+        assert_eq!(flags.without_effect, ["log-outputs"]);
+        let json = r#"{"name": "b", "peer-transport-security": {"auto-tls": true}}"#;
+        let flags = Flags::from_file("f", json).expect("JSON is YAML");
+        assert_eq!((flags.text("name"), flags.switch("peer-auto-tls")), (Some("b"), Some(true)));
+        assert_eq!(Flags::from_file("f", "").expect("an empty file"), Flags::default());
+        for text in ["a: [", "- a", "name: a\n b: c: d"] {
+            let error = Flags::from_file("f", text).expect_err(text);
+            assert!(error.to_string().starts_with("--config-file: f is neither"), "{error}");
+            assert!(!error.is_usage());
+        }
+        let error = Flags::from_file("f", "election-timeout: soon").expect_err("no number");
+        assert!(error.to_string().contains("-election-timeout"), "{error}");
+    }
+
+    #[test]
+    fn older_spellings_are_known() {
+        let flags = parse(&["--experimental-compaction-batch-limit=5", "--enable-v2"], &[]);
+        let known = flags.expect("older flags").without_effect;
+        assert_eq!(known, ["compaction-batch-limit", "enable-v2"]);
+        assert!(parse(&["--experimental-nothing=1"], &[]).is_err());
     }
 
     #[test]

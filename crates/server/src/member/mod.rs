@@ -5,6 +5,7 @@ mod clients;
 mod connections;
 mod data_directory;
 mod joining;
+mod notify;
 mod ports;
 mod recovery;
 mod remedy;
@@ -30,9 +31,7 @@ pub use recovery::{Answer, KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
-use crate::api::etcd::{
-    ApiLimits, ClusterInfo, EMULATED_VERSION, Health, WatchLimits, publish_member,
-};
+use crate::api::etcd::{ApiLimits, ClusterInfo, Health, WatchLimits, publish_member};
 use crate::api::http::Access;
 use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
 use crate::description::Description;
@@ -334,7 +333,8 @@ async fn announce(
         MemberAttributes { member_id: member.0, name: config.name.clone(), client_urls };
     publish_member(handle, info, attributes).await;
     health.set(true).await;
-    for url in &config.listen_client_urls {
+    let listening = config.listen_client_urls.iter().chain(&config.http.listen_urls);
+    for url in listening {
         tracing::info!(
             address = %format_args!("{}:{}", url.host(), url.port()),
             name = config.name,
@@ -343,6 +343,7 @@ async fn announce(
             "ready to serve client requests"
         );
     }
+    notify::ready();
 }
 
 fn metrics(config: &ServerConfig, info: &ClusterInfo) -> Arc<Metrics> {
@@ -360,7 +361,7 @@ fn cluster_info(config: &ServerConfig, data: &DataDirectory) -> ClusterInfo {
         cluster_id: ClusterId(identity.cluster),
         member_id: NodeId(identity.member),
         quarantined: data.incarnation.is_reborn(),
-        emulated_version: EMULATED_VERSION.to_owned(),
+        emulated_version: config.emulated_version.clone(),
         limits: ApiLimits {
             request_bytes_max: config.request_bytes_max,
             kv: KvLimits { txn_operations_max: config.txn_operations_max },

@@ -21,21 +21,23 @@ use crate::config::TlsOptions;
 /// Who may come, of those whose certificate is good.
 #[derive(Clone, Debug, Default)]
 struct Allowed {
-    common_name: Option<String>,
+    common_names: Vec<String>,
     hostnames: Vec<String>,
 }
 
 impl Allowed {
     fn of(options: &TlsOptions) -> Self {
-        let (common_name, hostnames) =
-            (options.allowed_common_name.clone(), options.allowed_hostnames.clone());
-        Self { common_name, hostnames }
+        let (common_names, hostnames) =
+            (options.allowed_common_names.clone(), options.allowed_hostnames.clone());
+        Self { common_names, hostnames }
     }
 
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
-        if let Some(wanted) = &self.common_name
-            && common_name(certificate).as_deref() != Some(wanted.as_bytes())
-        {
+        let is_named = || {
+            let found = common_name(certificate).unwrap_or_default();
+            self.common_names.iter().any(|name| name.as_bytes() == found)
+        };
+        if !self.common_names.is_empty() && !is_named() {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
         if self.hostnames.is_empty() {
@@ -299,10 +301,13 @@ mod tests {
         let certificate = certificate("somebody", "host.example");
         let check = |allowed: Allowed| allowed.check(&certificate).is_ok();
         assert!(check(Allowed::default()));
-        let named = |name: &str| Allowed { common_name: Some(name.to_owned()), hostnames: vec![] };
+        let named = |name: &str| Allowed {
+            common_names: vec!["other".into(), name.into()],
+            hostnames: vec![],
+        };
         assert!(check(named("somebody")) && !check(named("some")));
         let hosts = |hosts: &[&str]| Allowed {
-            common_name: None,
+            common_names: Vec::new(),
             hostnames: hosts.iter().map(|&host| host.to_owned()).collect(),
         };
         assert!(check(hosts(&["other.example", "host.example"])));

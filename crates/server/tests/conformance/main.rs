@@ -2,6 +2,8 @@
 //! quick tests run with all others; those marked `ignored` take minutes or need an idle machine,
 //! and have a command of their own (`cargo xtask`).
 
+/// The program under the name of etcd.
+mod as_etcd;
 /// Bad input and broken surroundings: one clear line, nothing changed, nothing lost.
 mod bad_input;
 /// The clients that people have.

@@ -1,5 +1,7 @@
 //! Everything that can be wrong with what an operator asks for, each with its remedy in its text.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use super::super::flags::FlagError;
@@ -12,6 +14,17 @@ pub enum ConfigError {
     /// A flag is wrong by itself.
     #[error(transparent)]
     Flag(#[from] FlagError),
+    /// The configuration file cannot be read.
+    #[error("--config-file: cannot read {}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::ErrorKind,
+    },
+    /// A version that no etcd has.
+    #[error("--emulated-version: {0:?} does not have the form 3.7.1")]
+    Version(String),
     /// A flag's URL is wrong.
     #[error("--{flag}: {error}")]
     Url {

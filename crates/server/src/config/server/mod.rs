@@ -24,6 +24,7 @@ use values::{at_most, choose, duration_ms, positive, size};
 
 use super::flags::Flags;
 use super::url::Url;
+use crate::api::etcd::EMULATED_VERSION;
 use crate::identity::ClusterId;
 
 const NAME_DEFAULT: &str = "default";
@@ -100,6 +101,8 @@ pub struct ServerConfig {
     pub log_retained_bytes: u64,
     /// Bytes a second that are sent to a member that is far behind, of a snapshot or of old entries.
     pub catch_up_bytes_per_second: u64,
+    /// The version of etcd to report: `--emulated-version`.
+    pub emulated_version: String,
     /// Least severe level that is logged: `debug`, `info`, `warn` or `error`.
     pub log_level: tracing::Level,
     /// How log lines look.
@@ -172,12 +175,7 @@ impl ServerConfig {
         Ok(Self {
             data_directory: data_directory(flags, &name),
             advertise_client_urls: advertise_client_urls(flags)?,
-            initial_state: choose(
-                flags,
-                "initial-cluster-state",
-                "new, existing",
-                &[("new", InitialState::New), ("existing", InitialState::Existing)],
-            )?,
+            initial_state: initial_state(flags)?,
             pre_vote,
             lease_reads,
             request_bytes_max: size(
@@ -201,6 +199,7 @@ impl ServerConfig {
                 "catch-up-bytes-per-second",
                 CATCH_UP_BYTES_PER_SECOND_DEFAULT,
             )?,
+            emulated_version: emulated_version(flags)?,
             log_level: log_level(flags)?,
             log_format: log_format(flags)?,
             name,
@@ -221,6 +220,22 @@ impl ServerConfig {
     pub fn peers(&self) -> impl Iterator<Item = (NodeId, &ClusterMember)> {
         let members = self.members.iter().map(|(&id, member)| (id, member));
         members.filter(move |&(id, _)| id != self.member)
+    }
+}
+
+fn initial_state(flags: &Flags) -> Result<InitialState, ConfigError> {
+    let states = [("new", InitialState::New), ("existing", InitialState::Existing)];
+    choose(flags, "initial-cluster-state", "new, existing", &states)
+}
+
+/// Clients choose by it what they may ask for, so it has to be one that they can read.
+fn emulated_version(flags: &Flags) -> Result<String, ConfigError> {
+    let version = flags.text("emulated-version").unwrap_or(EMULATED_VERSION);
+    let parts: Vec<&str> = version.split('.').collect();
+    let is_number = |part: &&str| part.parse::<u32>().is_ok();
+    match parts.len() == 3 && parts.iter().all(is_number) {
+        true => Ok(version.to_owned()),
+        false => Err(ConfigError::Version(version.to_owned())),
     }
 }
 

@@ -53,8 +53,9 @@ pub struct TlsOptions {
     pub automatic: bool,
     /// Years for which such a one is valid: `--self-signed-cert-validity`.
     pub self_signed_years: u64,
-    /// The common name that the other side's certificate must have: `--peer-cert-allowed-cn`.
-    pub allowed_common_name: Option<String>,
+    /// One of the common names that the other side's certificate must have:
+    /// `--peer-cert-allowed-cn`.
+    pub allowed_common_names: Vec<String>,
     /// One of the names for which it must be: `--client-cert-allowed-hostname`.
     pub allowed_hostnames: Vec<String>,
     /// The versions that are spoken: `--tls-min-version`, `--tls-max-version`.
@@ -146,11 +147,11 @@ impl TlsOptions {
         let (cert_file, key_file) = pair(side.cert_flag(), side.key_flag())?;
         let (client_cert_file, client_key_file) =
             pair(side.client_cert_flag(), side.client_key_flag())?;
-        let common_name = flags.text("peer-cert-allowed-cn").filter(|_| side == TlsSide::Peer);
-        let allowed_common_name = common_name.filter(|name| !name.is_empty()).map(str::to_owned);
+        let common_names = flags.text("peer-cert-allowed-cn").filter(|_| side == TlsSide::Peer);
+        let allowed_common_names = list(common_names.unwrap_or_default());
         let hostnames = flags.text(side.allowed_hostname_flag()).unwrap_or_default();
         let allowed_hostnames = list(hostnames);
-        if allowed_common_name.is_some() && !allowed_hostnames.is_empty() {
+        if !allowed_common_names.is_empty() && !allowed_hostnames.is_empty() {
             return Err(ConfigError::TlsAllowedBoth);
         }
         let years = positive(flags, "self-signed-cert-validity", SELF_SIGNED_YEARS_DEFAULT)?;
@@ -165,7 +166,7 @@ impl TlsOptions {
             crl_file: file(side.crl_flag()),
             client_cert_auth: flags.switch(side.client_cert_auth_flag()).unwrap_or(false),
             self_signed_years: years.min(SELF_SIGNED_YEARS_LIMIT),
-            allowed_common_name,
+            allowed_common_names,
             allowed_hostnames,
             versions: versions(flags)?,
             cipher_suites: list(flags.text("cipher-suites").unwrap_or_default()),

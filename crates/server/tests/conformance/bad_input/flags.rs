@@ -69,7 +69,7 @@ async fn a_member_names_the_bad_flag_and_makes_nothing() {
         (REFUSED, &["--cert-file=c.pem"], &["--cert-file is given without --key-file"]),
         (REFUSED, &["--peer-key-file=k.pem"], &["--peer-key-file is given without"]),
         (REFUSED, &["--wal-dir=w"], &["--wal-dir is not supported"]),
-        (REFUSED, &["--config-file=etcd.yml"], &["--config-file is not supported"]),
+        (REFUSED, &["--config-file=etcd.yml"], &["--config-file: cannot read etcd.yml"]),
     ];
     let directory = tempfile::tempdir().expect("a directory");
     for &(status, flags, words) in cases {
