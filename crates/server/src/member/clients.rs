@@ -20,15 +20,13 @@ use super::connections::{ConnectionLimit, accept};
 use crate::api::etcd::{ClusterInfo, CountedServices, Health, Probe, note_deadline, routes};
 use crate::api::gateway;
 use crate::api::http::{Access, Site, client_pages, metrics_pages};
+use crate::config::ConnectionOptions;
 use crate::lease::Lessor;
 use crate::machine::KvMachine;
 use crate::metrics::Metrics;
 use crate::runtime::Handle;
 use crate::tls::TlsServer;
 
-/// How often an idle client's connection is probed, and how long the answer may take; etcd's.
-const KEEPALIVE_INTERVAL_S: u64 = 7200;
-const KEEPALIVE_TIMEOUT_S: u64 = 20;
 /// What the content type of a gRPC request begins with.
 const GRPC: &[u8] = b"application/grpc";
 
@@ -131,6 +129,7 @@ impl Service<Request<Body>> for Front {
 pub(super) async fn serve_clients(
     ClientListener { listener, traffic, tls }: ClientListener,
     limit: ConnectionLimit,
+    options: ConnectionOptions,
     services: ClientServices,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -142,8 +141,9 @@ pub(super) async fn serve_clients(
     let served = Server::builder()
         // Heads of HTTP/1.1 requests that do not come in half a minute end their connection.
         .accept_http1(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(KEEPALIVE_INTERVAL_S)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(KEEPALIVE_TIMEOUT_S)))
+        .max_concurrent_streams(options.streams_max)
+        .http2_keepalive_interval(Some(Duration::from_millis(options.keepalive_interval_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(options.keepalive_timeout_ms)))
         .layer(InterceptorLayer::new(note_deadline))
         .add_routes(Routes::from(services.router(traffic, tls.is_some())))
         .serve_with_incoming_shutdown(accept(listener, tls, limit), stop)

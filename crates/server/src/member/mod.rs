@@ -294,6 +294,7 @@ async fn serve(
         servers.spawn(serve_clients(
             listener,
             limit.clone(),
+            config.connections,
             services.clone(),
             stopping.subscribe(),
         ));

@@ -61,9 +61,10 @@ impl Bound {
         let peer_urls: Vec<Url> = self.peers.iter().map(|(url, _)| url.clone()).collect();
         let peer_tls = own(&config.peer_tls, &peer_urls)?;
         let peer = Security::new(&peer_tls, &peer_urls)?;
+        let clients_of_peers = TlsClient::open(&peer_tls);
         let to_secure = config.members.values().any(|member| member.peer_url.is_secure());
-        let known = peer_tls.cert_file.is_some() || peer_tls.trusted_ca_file.is_some();
-        let tls = if to_secure || known { Some(TlsClient::open(&peer_tls)?) } else { None };
+        // Where no peer is reached over TLS yet, one may be later; what is wrong is told then.
+        let tls = if to_secure { Some(clients_of_peers?) } else { clients_of_peers.ok() };
         let clients = self.clients.into_iter().map(|(url, traffic, listener)| {
             let tls = client.of(&url);
             ClientListener { listener, traffic, tls }

@@ -28,7 +28,7 @@ async fn one_port_speaks_grpc_and_http() {
     assert_eq!((answer.status, answer.body.as_str()), (200, WELL));
     let answer = get(&address, "/version").await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!(answer.body, r#"{"etcdcluster":"3.7.0","etcdserver":"3.7.1","storage":"3.7.0"}"#);
+    assert_eq!(answer.body, r#"{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}"#);
     let answer = get(&address, "/debug/vars").await;
     assert_eq!(answer.status, 200);
     assert!(answer.body.contains("\"raft.status\""), "{}", answer.body);
@@ -124,4 +124,24 @@ async fn slow_clients_hold_up_nobody() {
         let answered = timeout(Duration::from_millis(10), stream.read_u8()).await;
         assert!(answered.is_err(), "{answered:?}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_has_only_so_many_calls_under_way() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    let cluster = one_member(&["--max-concurrent-streams=1".to_owned()]).await;
+    let url = format!("http://{}", cluster.client_address(0));
+    let channel = tonic::transport::Endpoint::from_shared(url).expect("a URI");
+    let channel = channel.connect().await.expect("it listens");
+    let mut health = HealthClient::new(channel);
+    let request = || HealthCheckRequest { service: String::new() };
+    // It goes on for as long as it is held.
+    let mut watch = health.watch(request()).await.expect("a stream").into_inner();
+    watch.message().await.expect("it says how it is").expect("it does not end");
+    let mut second = std::pin::pin!(health.check(request()));
+    let waited = timeout(Duration::from_millis(200), second.as_mut()).await;
+    assert!(waited.is_err(), "a second call must wait for the first to end");
+    drop(watch);
+    timeout(Duration::from_secs(20), second).await.expect("its turn comes").expect("it answers");
 }

@@ -15,8 +15,8 @@ use crate::api::etcd::CountedServices;
 
 /// Before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
-/// Of a request of HTTP that are passed on by their own names.
-const PASSED_ON: [&str; 2] = ["authorization", "grpc-timeout"];
+/// Of a request of HTTP that is passed on by its own name.
+const PASSED_ON: &str = "authorization";
 /// What the other headers begin with that are passed on.
 const METADATA_PREFIX: &str = "grpc-metadata-";
 
@@ -63,7 +63,7 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
     for (name, value) in headers {
         let passed = match name.as_str().strip_prefix(METADATA_PREFIX) {
             Some(rest) => rest.parse::<HeaderName>().ok(),
-            None => PASSED_ON.contains(&name.as_str()).then(|| name.clone()),
+            None => (name.as_str() == PASSED_ON).then(|| name.clone()),
         };
         if let Some(name) = passed {
             metadata.append(name, value.clone());

@@ -6,8 +6,7 @@
 //! strings, bytes in base64, what is unknown is passed over and what is empty left out; streams are
 //! one object a line.
 //!
-//! CAVEATS. No WebSockets. Of metadata, `Authorization`, `Grpc-Timeout` and `Grpc-Metadata-...` are
-//! passed on.
+//! CAVEATS. No WebSockets. Of metadata, `Authorization` and `Grpc-Metadata-...` are passed on.
 
 mod call;
 mod json;

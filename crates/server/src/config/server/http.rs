@@ -1,10 +1,10 @@
-//! What is said over HTTP beside gRPC, and where.
+//! What is said over HTTP beside gRPC and where, and how clients' connections are kept.
 
 use super::super::flags::Flags;
 use super::super::url::Url;
 use super::error::ConfigError;
 use super::urls::more_urls;
-use super::values::{choose, words};
+use super::values::{at_most, choose, duration_ms, positive, words};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,42 @@ impl HttpOptions {
                 "metrics",
                 "basic, extensive",
                 &[("basic", false), ("extensive", true)],
+            )?,
+        })
+    }
+}
+
+/// As many streams as the protocol has room for.
+const STREAMS_DEFAULT: u64 = u32::MAX as u64;
+const KEEPALIVE_INTERVAL_MS_DEFAULT: u64 = 2 * 60 * 60 * 1000;
+const KEEPALIVE_TIMEOUT_MS_DEFAULT: u64 = 20_000;
+
+/// How clients' connections are kept, once they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// Calls that one connection may have under way: `--max-concurrent-streams`.
+    pub streams_max: u32,
+    /// Milliseconds after which an idle connection is probed: `--grpc-keepalive-interval`.
+    pub keepalive_interval_ms: u64,
+    /// Milliseconds that the answer to that may take: `--grpc-keepalive-timeout`.
+    pub keepalive_timeout_ms: u64,
+}
+
+impl ConnectionOptions {
+    pub(super) fn from_flags(flags: &Flags) -> Result<Self, ConfigError> {
+        let streams_max = positive(flags, "max-concurrent-streams", STREAMS_DEFAULT)?;
+        at_most("max-concurrent-streams", streams_max, STREAMS_DEFAULT)?;
+        Ok(Self {
+            streams_max: u32::try_from(streams_max).unwrap_or(u32::MAX),
+            keepalive_interval_ms: duration_ms(
+                flags,
+                "grpc-keepalive-interval",
+                KEEPALIVE_INTERVAL_MS_DEFAULT,
+            )?,
+            keepalive_timeout_ms: duration_ms(
+                flags,
+                "grpc-keepalive-timeout",
+                KEEPALIVE_TIMEOUT_MS_DEFAULT,
             )?,
         })
     }

@@ -17,7 +17,7 @@ use quorate_raft::NodeId;
 
 use cluster::initial_cluster;
 pub use error::ConfigError;
-pub use http::HttpOptions;
+pub use http::{ConnectionOptions, HttpOptions};
 pub use tls::{TlsOptions, TlsSide, TlsVersion};
 use urls::{advertise_client_urls, check_ports, listen_urls};
 use values::{at_most, choose, duration_ms, positive, size};
@@ -60,6 +60,8 @@ pub struct ServerConfig {
     pub listen_peer_urls: Vec<Url>,
     /// Where it listens for clients.
     pub listen_client_urls: Vec<Url>,
+    /// How clients' connections are kept.
+    pub connections: ConnectionOptions,
     /// What it says over HTTP, and where.
     pub http: HttpOptions,
     /// TLS of its clients' connections.
@@ -205,6 +207,7 @@ impl ServerConfig {
             name,
             listen_peer_urls,
             listen_client_urls,
+            connections: ConnectionOptions::from_flags(flags)?,
             http,
             client_tls,
             peer_tls,
