@@ -12,6 +12,8 @@ mod call;
 mod json;
 mod routes;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
