@@ -83,6 +83,7 @@ impl FlagError {
 enum Kind {
     Text,
     Number,
+    Duration,
     Switch,
 }
 
@@ -115,7 +116,7 @@ const fn unsupported(name: &'static str, kind: Kind) -> Flag {
     Flag { name, kind, standing: Standing::Unsupported }
 }
 
-use Kind::{Number, Switch, Text};
+use Kind::{Duration, Number, Switch, Text};
 
 /// Every flag that is understood, in the order of the help text.
 const FLAGS: &[Flag] = &[
@@ -144,15 +145,15 @@ const FLAGS: &[Flag] = &[
     ),
     served(
         "watch-progress-notify-interval",
-        Text,
+        Duration,
         "between notices to watchers that nothing has happened (10m)",
     ),
     served("log-retained-bytes", Number, "bytes of log kept for members that lag (33554432)"),
     served("catch-up-bytes-per-second", Number, "to a member that is far behind (16777216)"),
     served("enable-grpc-gateway", Switch, "take calls in JSON under /v3/ (true)"),
     served("max-concurrent-streams", Number, "calls at a time on one connection (4294967295)"),
-    served("grpc-keepalive-interval", Text, "until an idle client is probed (2h)"),
-    served("grpc-keepalive-timeout", Text, "until it must have answered (20s)"),
+    served("grpc-keepalive-interval", Duration, "until an idle client is probed (2h)"),
+    served("grpc-keepalive-timeout", Duration, "until it must have answered (20s)"),
     served("host-whitelist", Text, "names that plaintext HTTP may come under (*)"),
     served("cors", Text, "origins whose pages may ask over HTTP (*)"),
     served("metrics", Text, "'basic', or 'extensive' with the time of each call (basic)"),
@@ -269,7 +270,7 @@ impl Flags {
             let value = match (value, flag.kind) {
                 (Some(value), _) => value,
                 (None, Switch) => "true".to_owned(),
-                (None, Text | Number) => {
+                (None, Text | Number | Duration) => {
                     arguments.next().ok_or_else(|| FlagError::NoValue(name.to_owned()))?
                 }
             };
@@ -344,13 +345,18 @@ impl Flags {
         };
         match plain(value) {
             None => Ok(()),
+            // There numbers are of nanoseconds, which is what Go counts a duration in.
+            Some(number) if flag.kind == Duration && value.is_number() => {
+                self.set(flag, format!("{number}ns"))
+            }
             Some(text) => self.set(flag, text),
         }
     }
 
     fn set(&mut self, flag: &Flag, value: String) -> Result<(), FlagError> {
         let expected = match flag.kind {
-            Text => None,
+            // Whether it is one is told where its limits are known.
+            Text | Duration => None,
             Number if value.parse::<i64>().is_ok() => None,
             Number => Some("a number"),
             Switch if switch(&value).is_some() => None,
@@ -539,6 +545,7 @@ mod tests {
         let text = "name: a\n# a comment\nheartbeat-interval: 50\npre-vote: false\n\
                     listen-client-urls: http://a:1,http://b:2\ncipher-suites: [x, y]\n\
                     log-outputs: [stderr]\nwal-dir:\nnonsense: 1\n\
+                    grpc-keepalive-timeout: 5000000000\nwatch-progress-notify-interval: 90s\n\
                     client-transport-security:\n  cert-file: c\n  client-cert-auth: true\n\
                     peer-transport-security:\n  cert-file: p\n  allowed-cn: [n]\n";
         let flags = Flags::from_file("f", text).expect("good YAML");
@@ -546,6 +553,8 @@ mod tests {
             ("name", "a"),
             ("listen-client-urls", "http://a:1,http://b:2"),
             ("cipher-suites", "x,y"),
+            ("grpc-keepalive-timeout", "5000000000ns"),
+            ("watch-progress-notify-interval", "90s"),
             ("cert-file", "c"),
             ("peer-cert-file", "p"),
             ("peer-cert-allowed-cn", "n"),

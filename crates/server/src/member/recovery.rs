@@ -3,6 +3,9 @@
 //! (`Recovered::force_sole_voter`); here is what an operator is told of it, and that nobody comes to
 //! it by accident: the other members are asked first, for where a majority could be had by starting
 //! those that are stopped, nothing needs to be forced.
+//!
+//! CAVEATS. `quorate recover` takes no certificates yet: a member whose peers reach it over TLS alone
+//! counts as one that is not there, whether it is or not.
 
 use std::path::Path;
 use std::sync::Arc;

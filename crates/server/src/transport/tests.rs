@@ -1,5 +1,7 @@
 //! Members that talk over real loopback sockets, and others that try to.
 
+mod tls;
+
 use std::time::Duration;
 
 use quorate_raft::{GroupId, LogIndex, Member, Message, Term};
@@ -465,11 +467,20 @@ fn member_knowing(
     id: NodeId,
     known: &Configuration,
 ) -> (PeerTransport, mpsc::UnboundedReceiver<Arrived>) {
+    member_linked(PeerListener { listener, tls: None }, &Links::default(), id, known)
+}
+
+fn member_linked(
+    listener: PeerListener,
+    links: &Links,
+    id: NodeId,
+    known: &Configuration,
+) -> (PeerTransport, mpsc::UnboundedReceiver<Arrived>) {
     let (sender, arrived) = mpsc::unbounded_channel();
     let inbox: Arc<dyn Inbox> = Arc::new(Channel(sender));
     let identity = PeerIdentity { cluster: CLUSTER, member: id, incarnation: Incarnation(id.0) };
     let config = TransportConfig { reconnect_ms_min: 1, ..TransportConfig::default() };
-    let transport = PeerTransport::start(&config, identity, known, vec![listener], &inbox);
+    let transport = PeerTransport::start(&config, links, identity, known, vec![listener], &inbox);
     transport.configure(known);
     (transport, arrived)
 }

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use crate::cluster::Cluster;
-use crate::http_client::{Answer, ask};
+use crate::http_client::{Answer, Objects, ask, get};
+use crate::process::until;
 
 async fn post(address: &str, path: &str, body: &str) -> Answer {
     ask(address, "POST", path, &[], body).await
@@ -79,8 +80,7 @@ async fn errors_have_etcds_texts_and_the_status_that_goes_with_them() {
     assert_eq!(json(&answer)["message"], "etcdserver: request is too large");
 }
 
-/// A stream that is refused has the form of a stream; what the services of watches and leases do
-/// is tested with them.
+/// A stream that is refused has the form of a stream.
 #[tokio::test]
 async fn streams_are_one_object_a_line() {
     let cluster = Cluster::start(1).await;
@@ -91,6 +91,52 @@ async fn streams_are_one_object_a_line() {
         assert!(object.get("result").is_some() || object.get("error").is_some(), "{line}");
     }
     assert!(answer.body.ends_with('\n'), "{}", answer.body);
+}
+
+/// Through three members, so that it does not matter which of them leads; and every call is counted.
+#[tokio::test]
+async fn watches_and_leases_are_served_and_counted() {
+    let cluster = Cluster::start(3).await;
+    let addresses: Vec<String> = (0..3).map(|index| cluster.client_address(index)).collect();
+    let answer = post(&addresses[0], "/v3/lease/grant", r#"{"TTL":"60","ID":"77"}"#).await;
+    assert_eq!((&json(&answer)["ID"], &json(&answer)["TTL"]), (&"77".into(), &"60".into()));
+    let create = r#"{"create_request":{"key":"Zm9v","prev_kv":true}}"#;
+    let mut watch = Objects::post(&addresses[1], "/v3/watch", create).await;
+    assert_eq!(watch.next().await["result"]["created"], true);
+    let put = r#"{"key":"Zm9v","value":"YmFy","lease":"77"}"#;
+    assert_eq!(post(&addresses[2], "/v3/kv/put", put).await.status, 200);
+    let seen = watch.next().await;
+    let key = &seen["result"]["events"][0]["kv"];
+    assert_eq!((&key["value"], &key["lease"]), (&"YmFy".into(), &"77".into()), "{seen}");
+    for address in &addresses {
+        let answer = post(address, "/v3/lease/keepalive", r#"{"ID":"77"}"#).await;
+        assert_eq!(json(&answer)["result"]["TTL"], "60", "{}", answer.body);
+    }
+    let ask_keys = r#"{"ID":"77","keys":true}"#;
+    let answer = post(&addresses[1], "/v3/lease/timetolive", ask_keys).await;
+    assert_eq!(json(&answer)["keys"][0], "Zm9v", "{}", answer.body);
+    let answer = post(&addresses[2], "/v3/kv/lease/revoke", r#"{"ID":"77"}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let seen = watch.next().await;
+    let event = &seen["result"]["events"][0];
+    assert_eq!((&event["type"], &event["prev_kv"]["value"]), (&"DELETE".into(), &"YmFy".into()));
+    drop(watch);
+    let counted = [
+        (0, "unary", "Lease", "LeaseGrant", "OK"),
+        (1, "bidi_stream", "Lease", "LeaseKeepAlive", "OK"),
+        (1, "bidi_stream", "Watch", "Watch", "Canceled"),
+        (2, "unary", "Lease", "LeaseRevoke", "OK"),
+    ];
+    for (index, kind, service, method, code) in counted {
+        let sample = format!(
+            "grpc_server_handled_total{{grpc_type=\"{kind}\",grpc_service=\"etcdserverpb.{service}\",\
+             grpc_method=\"{method}\",grpc_code=\"{code}\"}} 1\n"
+        );
+        until("the calls to be counted", async || {
+            get(&addresses[index], "/metrics").await.body.contains(&sample)
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -66,6 +66,39 @@ pub(crate) async fn ask(
         answer.body = unchunked(&answer.body);
     }
     answer
+}
+
+/// An answer that goes on, of one JSON object a line.
+pub(crate) struct Objects {
+    stream: BufReader<TcpStream>,
+}
+
+impl Objects {
+    /// Posts a request whose answer is read as it comes.
+    pub(crate) async fn post(address: &str, path: &str, body: &str) -> Self {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(request.as_bytes()).await.expect("it takes requests");
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// The next object. Between two of them are the lengths of chunks.
+    pub(crate) async fn next(&mut self) -> serde_json::Value {
+        let reading = async {
+            loop {
+                let mut line = String::new();
+                let bytes = self.stream.read_line(&mut line).await.expect("it answers in text");
+                assert!(bytes > 0, "the answer has ended");
+                if line.starts_with('{') {
+                    return serde_json::from_str(&line).expect("an object a line");
+                }
+            }
+        };
+        timeout(PATIENCE, reading).await.expect("the answer goes on")
+    }
 }
 
 fn unchunked(mut rest: &str) -> String {

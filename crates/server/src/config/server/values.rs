@@ -49,6 +49,18 @@ pub(super) fn duration_ms(
     }
 }
 
+/// Milliseconds, of a duration that must not be none.
+pub(super) fn positive_duration_ms(
+    flags: &Flags,
+    flag: &'static str,
+    default: u64,
+) -> Result<u64, ConfigError> {
+    match duration_ms(flags, flag, default)? {
+        0 => Err(ConfigError::DurationZero { flag }),
+        milliseconds => Ok(milliseconds),
+    }
+}
+
 /// Words between commas; `*` where the flag was not given.
 pub(super) fn words(flags: &Flags, flag: &'static str) -> Vec<String> {
     let given = flags.text(flag).unwrap_or("*").split(',').map(str::trim);
