@@ -57,7 +57,7 @@ async fn errors_have_etcds_texts_and_the_status_that_goes_with_them() {
         ),
         ("/v3/kv/nothing", "{}", 404, 5, "Not Found"),
         ("/v3/auth/enable", "{}", 501, 12, "unknown service or method"),
-        ("/v3/lock/lock", "{}", 501, 12, "unknown service or method"),
+        ("/v3/lock/lock", r#"{"lease":"4242"}"#, 500, 2, "etcdserver: requested lease not found"),
     ];
     for (path, body, status, code, text) in cases {
         let answer = post(&address, path, body).await;
