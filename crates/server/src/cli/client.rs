@@ -1,6 +1,7 @@
-//! `quorate get | put | del | txn | watch | lease | status | member`: the client, with etcdctl's verbs and
-//! flags.
+//! `quorate get | put | del | txn | watch | lease | lock | elect | status | member`: the client, with
+//! etcdctl's verbs and flags.
 
+mod held;
 mod lease;
 mod member;
 mod output;
@@ -85,6 +86,29 @@ pub(super) enum ClientCommand {
         #[command(subcommand)]
         command: lease::LeaseCommand,
     },
+    /// Hold a lock, while a command runs or until this is stopped.
+    ///
+    /// Waits until nobody else holds the lock, then runs the command, with the lock's key in
+    /// ETCD_LOCK_KEY, and ends with its exit status. Without a command it prints the key and holds the
+    /// lock until it is stopped. Exit status 1 says that it was lost.
+    #[command(after_help = EXIT_HELP)]
+    Lock {
+        #[command(flatten)]
+        options: ClientOptions,
+        #[command(flatten)]
+        request: held::LockArguments,
+    },
+    /// Stand for an office that one at a time has, or print who has it.
+    ///
+    /// Waits to be elected, prints the key and the proposal, and holds the office until it is stopped.
+    /// Exit status 1 says that it was lost.
+    #[command(after_help = EXIT_HELP)]
+    Elect {
+        #[command(flatten)]
+        request: held::ElectArguments,
+        #[command(flatten)]
+        options: ClientOptions,
+    },
     /// Show the members, add, remove or promote one.
     Member {
         #[command(subcommand)]
@@ -154,10 +178,7 @@ pub(super) fn run(command: ClientCommand, before: ClientOptions) -> u8 {
         Ok(runtime) => runtime,
         Err(error) => return report(&ClientError::Io { what: "cannot start", error }),
     };
-    match runtime.block_on(execute(command, before)) {
-        Ok(()) => 0,
-        Err(error) => report(&error),
-    }
+    runtime.block_on(execute(command, before)).unwrap_or_else(|error| report(&error))
 }
 
 fn report(error: &ClientError) -> u8 {
@@ -165,28 +186,36 @@ fn report(error: &ClientError) -> u8 {
     error.exit_status()
 }
 
-async fn execute(command: ClientCommand, before: ClientOptions) -> Result<(), ClientError> {
+/// Answers the exit status.
+async fn execute(command: ClientCommand, before: ClientOptions) -> Result<u8, ClientError> {
     match command {
-        ClientCommand::Get { request, options } => get(&request, &options.or(before)).await,
-        ClientCommand::Put { request, options } => put(request, &options.or(before)).await,
+        ClientCommand::Lock { request, options } => {
+            return held::lock(&request, &options.or(before)).await;
+        }
+        ClientCommand::Elect { request, options } => {
+            return held::elect(&request, &options.or(before)).await;
+        }
+        ClientCommand::Get { request, options } => get(&request, &options.or(before)).await?,
+        ClientCommand::Put { request, options } => put(request, &options.or(before)).await?,
         ClientCommand::Del { request, options } => {
             let (client, output) = connect(&options.or(before))?;
             let response = client.delete_range(request.to_request()?).await?;
-            output.deleted(&response)
+            output.deleted(&response)?;
         }
         ClientCommand::Txn { options } => {
             let (client, output) = connect(&options.or(before))?;
             let text = String::from_utf8_lossy(&standard_input()?).into_owned();
             let response = client.txn(requests::transaction(&text)?).await?;
-            output.transaction(&response)
+            output.transaction(&response)?;
         }
         ClientCommand::Watch { request, options } => {
-            watch::execute(&request, &options.or(before)).await
+            watch::execute(&request, &options.or(before)).await?;
         }
-        ClientCommand::Lease { command } => lease::execute(command, before).await,
-        ClientCommand::Member { command } => member::execute(command, before).await,
-        ClientCommand::Status { options } => status(&options.or(before)).await,
+        ClientCommand::Lease { command } => lease::execute(command, before).await?,
+        ClientCommand::Member { command } => member::execute(command, before).await?,
+        ClientCommand::Status { options } => status(&options.or(before)).await?,
     }
+    Ok(0)
 }
 
 async fn get(

@@ -39,6 +39,9 @@ pub struct ClientConfig {
     pub request_timeout_ms: u64,
     /// Milliseconds before members are asked again to go on with a watch that each has left.
     pub watch_retry_ms: u64,
+    /// Milliseconds without a word after which a member is asked for a sign of life, and again as many
+    /// until it is taken for gone. Members take less than five seconds for too much.
+    pub keep_alive_ms: u64,
 }
 
 impl Default for ClientConfig {
@@ -48,6 +51,7 @@ impl Default for ClientConfig {
             probe_timeout_ms: 1000,
             request_timeout_ms: 10_000,
             watch_retry_ms: 500,
+            keep_alive_ms: 10_000,
         }
     }
 }
@@ -289,20 +293,26 @@ impl Client {
     }
 
     async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
-        let limit = Duration::from_millis(self.config.connect_timeout_ms);
         let url = endpoint.as_str();
         match self.tls.clone().filter(|_| endpoint.is_secure()) {
-            None => {
-                let member = tonic::transport::Endpoint::from_shared(url.to_owned())?;
-                member.connect_timeout(limit).connect().await
-            }
+            None => self.endpoint(url.to_owned())?.connect().await,
             Some(tls) => {
                 // tonic is not to do it a second time.
                 let plain = url.replacen("https", "http", 1);
-                let member = tonic::transport::Endpoint::from_shared(plain)?;
-                member.connect_timeout(limit).connect_with_connector(Connector { tls }).await
+                self.endpoint(plain)?.connect_with_connector(Connector { tls }).await
             }
         }
+    }
+
+    /// One that is waited on for long, as a watch or a lock is, must not be waited on when it has gone
+    /// without a word.
+    fn endpoint(&self, url: String) -> Result<tonic::transport::Endpoint, tonic::transport::Error> {
+        let keep_alive = Duration::from_millis(self.config.keep_alive_ms);
+        let endpoint = tonic::transport::Endpoint::from_shared(url)?
+            .connect_timeout(Duration::from_millis(self.config.connect_timeout_ms))
+            .http2_keep_alive_interval(keep_alive)
+            .keep_alive_timeout(keep_alive);
+        Ok(endpoint)
     }
 
     /// When a request that begins now must have ended.

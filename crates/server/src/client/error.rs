@@ -55,6 +55,9 @@ pub enum ClientError {
         /// Its number.
         id: i64,
     },
+    /// The command was asked to stop while it waited.
+    #[error("stopped before it was its turn")]
+    GaveUp,
     /// A member refused the request; nothing was done.
     #[error("{text}")]
     Refused {
@@ -110,6 +113,7 @@ impl ClientError {
         match self {
             Self::KeyNotFound { .. }
             | Self::LeaseGone { .. }
+            | Self::GaveUp
             | Self::Refused { .. }
             | Self::SomeFailed { .. } => 1,
             Self::NoEndpoints

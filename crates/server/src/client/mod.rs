@@ -5,11 +5,13 @@ mod connection;
 mod endpoints;
 mod error;
 mod leases;
+mod session;
 mod txn_language;
 mod watch;
 
 pub use connection::{Client, ClientConfig};
 pub use endpoints::{Endpoint, Environment, find_endpoints, record_path};
 pub use error::{ClientError, EndpointError};
+pub(crate) use session::{Held, Session};
 pub(crate) use txn_language::parse_comparison;
 pub use txn_language::{SyntaxError, sections, words};

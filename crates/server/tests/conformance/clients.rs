@@ -37,7 +37,10 @@ async fn run(mut suite: Command) {
 #[tokio::test]
 #[ignore = "needs Go: cargo xtask clients"]
 async fn go() {
-    run(program("go", &["test", "-count=1", "./..."], "go-client")).await;
+    let mut suite = program("go", &["test", "-count=1", "./..."], "go-client");
+    // With it the suite starts members of its own, to kill them.
+    suite.env("MEMBER", concat!(env!("CARGO_BIN_EXE_quorate"), " server"));
+    run(suite).await;
 }
 
 #[tokio::test]

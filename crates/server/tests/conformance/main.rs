@@ -19,6 +19,7 @@ mod etcdctl;
 /// etcd's API in JSON.
 mod gateway;
 /// Probes, version and pages over HTTP/1.1.
+mod held;
 mod http;
 /// The least of an HTTP/1.1 client.
 mod http_client;

@@ -1,5 +1,6 @@
 //! How answers are printed: for people, or as one JSON object for scripts.
 
+mod held;
 mod leases;
 mod members;
 mod watched;
