@@ -24,6 +24,7 @@ Usage: cargo xtask COMMAND
   raft-node [--runs N]       the scenarios of the RaftNode API against five real processes, N times
   kill-leader [--rounds N]   kill -9 of the leader under load, N times, nothing acknowledged lost
   replace-members            replaces three members, one after the other, under load
+  many-leases [--leases N]   grants N leases, lets half of them end at once, and none early
   core-benchmark [--rounds N]
                              the core beside the crates raft and openraft, each N times in turn
   etcdctl                    the real etcdctl against three members
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
         ["kill-leader"] => suites::kill_leader(Profile::Release, "20"),
         ["kill-leader", "--rounds", rounds] => suites::kill_leader(Profile::Release, rounds),
         ["replace-members"] => suites::replace_members(Profile::Release),
+        ["many-leases"] => suites::many_leases(Profile::Release, "100000"),
+        ["many-leases", "--leases", leases] => suites::many_leases(Profile::Release, leases),
         ["core-benchmark"] => suites::core_benchmark("5"),
         ["core-benchmark", "--rounds", rounds] => suites::core_benchmark(rounds),
         ["etcdctl"] => suites::etcdctl(Profile::Release),

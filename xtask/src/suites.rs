@@ -48,6 +48,12 @@ pub(crate) fn replace_members(profile: Profile) -> Result<()> {
     conformance(profile, &["--exact", "membership::all_members_are_replaced_under_load"], &[])
 }
 
+/// Grants leases by the ten thousand, and lets half of them end.
+pub(crate) fn many_leases(profile: Profile, leases: &str) -> Result<()> {
+    let test = "many_leases::each_lasts_as_long_as_it_must_and_hardly_longer";
+    conformance(profile, &["--exact", test], &[("QUORATE_LEASES", count(leases)?)])
+}
+
 /// The core beside two other libraries, which nobody has to build for anything else.
 pub(crate) fn core_benchmark(rounds: &str) -> Result<()> {
     let mut cargo = command("cargo", &["run", "--quiet", "--release"]);

@@ -18,8 +18,9 @@ mod etcd_programs;
 mod etcdctl;
 /// etcd's API in JSON.
 mod gateway;
-/// Probes, version and pages over HTTP/1.1.
+/// Locks and offices, held from the command line.
 mod held;
+/// Probes, version and pages over HTTP/1.1.
 mod http;
 /// The least of an HTTP/1.1 client.
 mod http_client;
@@ -29,6 +30,8 @@ mod kill_leader;
 mod lease;
 /// A steady load, and whether what was acknowledged is there.
 mod load;
+/// Leases by the ten thousand.
+mod many_leases;
 /// Members that come and go.
 mod membership;
 /// What dashboards and alerts read.
