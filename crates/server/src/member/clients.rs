@@ -138,6 +138,8 @@ pub(super) async fn serve_clients(
         // The sender outlives the server; should it not, that too is the end.
         let _ = stopping.wait_for(|&stop| stop).await;
     };
+    let secure = tls.is_some();
+    let accepted = accept(listener, tls, limit, options.ping_interval_min_ms);
     let served = Server::builder()
         // Heads of HTTP/1.1 requests that do not come in half a minute end their connection.
         .accept_http1(true)
@@ -145,8 +147,8 @@ pub(super) async fn serve_clients(
         .http2_keepalive_interval(Some(Duration::from_millis(options.keepalive_interval_ms)))
         .http2_keepalive_timeout(Some(Duration::from_millis(options.keepalive_timeout_ms)))
         .layer(InterceptorLayer::new(note_deadline))
-        .add_routes(Routes::from(services.router(traffic, tls.is_some())))
-        .serve_with_incoming_shutdown(accept(listener, tls, limit), stop)
+        .add_routes(Routes::from(services.router(traffic, secure)))
+        .serve_with_incoming_shutdown(accepted, stop)
         .await;
     if let Err(error) = served {
         tracing::error!(?address, %error, "clients are no longer served here");

@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::pings::PingPolicy;
 use crate::logging::RateLimit;
 use crate::tls::{Stream, TlsServer};
 
@@ -76,18 +77,21 @@ pub(super) struct ClientConnection {
     stream: Stream,
     /// Ends it where its client says nothing at all; none once it has said something.
     silence: Option<Pin<Box<Sleep>>>,
+    pings: PingPolicy,
     _permit: OwnedSemaphorePermit,
 }
 
 /// The connections that arrive at the listener, for as long as the stream is held. Those beyond the
-/// limit are closed at once, so that their clients turn to another member.
+/// limit are closed at once, so that their clients turn to another member. Those that ping more often
+/// than every `ping_interval_min_ms` milliseconds are closed too.
 pub(super) fn accept(
     listener: TcpListener,
     tls: Option<TlsServer>,
     limit: ConnectionLimit,
+    ping_interval_min_ms: u64,
 ) -> ReceiverStream<io::Result<ClientConnection>> {
     let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
-    let handshakes = tls.map(|tls| Arc::new(Handshakes::new(tls)));
+    let handshakes = tls.map(|tls| Arc::new(Handshakes::new(tls, ping_interval_min_ms)));
     tokio::spawn(async move {
         let mut warned = false;
         loop {
@@ -112,7 +116,8 @@ pub(super) fn accept(
                         Handshakes::begin(handshakes, (stream, remote), permit, sender.clone());
                         continue;
                     }
-                    let connection = ClientConnection::new(Stream::Plain(stream), permit);
+                    let connection =
+                        ClientConnection::new(Stream::Plain(stream), permit, ping_interval_min_ms);
                     if sender.send(Ok(connection)).await.is_err() {
                         return;
                     }
@@ -132,14 +137,15 @@ pub(super) fn accept(
 /// the processor more than most requests do.
 struct Handshakes {
     tls: TlsServer,
+    ping_interval_min_ms: u64,
     under_way: Arc<Semaphore>,
     rejections: RateLimit,
 }
 
 impl Handshakes {
-    fn new(tls: TlsServer) -> Self {
+    fn new(tls: TlsServer, ping_interval_min_ms: u64) -> Self {
         let under_way = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Self { tls, under_way, rejections: RateLimit::default() }
+        Self { tls, ping_interval_min_ms, under_way, rejections: RateLimit::default() }
     }
 
     fn begin(
@@ -159,7 +165,9 @@ impl Handshakes {
             match ended {
                 Ok(Ok(stream)) => {
                     // Nobody listens any more at the end of the member.
-                    let _ = accepted.send(Ok(ClientConnection::new(stream, permit))).await;
+                    let interval_min_ms = handshakes.ping_interval_min_ms;
+                    let connection = ClientConnection::new(stream, permit, interval_min_ms);
+                    let _ = accepted.send(Ok(connection)).await;
                 }
                 Ok(Err(error)) => handshakes.reject(remote, &error),
                 Err(_elapsed) => handshakes.reject(remote, &"its handshake did not end in time"),
@@ -182,9 +190,21 @@ impl Handshakes {
 }
 
 impl ClientConnection {
-    fn new(stream: Stream, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: Stream, permit: OwnedSemaphorePermit, ping_interval_min_ms: u64) -> Self {
         let silence = tokio::time::sleep(Duration::from_millis(SILENCE_MS_MAX));
-        Self { stream, silence: Some(Box::pin(silence)), _permit: permit }
+        let pings = PingPolicy::new(ping_interval_min_ms);
+        Self { stream, silence: Some(Box::pin(silence)), pings, _permit: permit }
+    }
+
+    /// Ends the connection of a client that pings too often, with the reason, where it can be sent at
+    /// once.
+    fn expel(&mut self, context: &mut Context<'_>) -> io::Error {
+        if let Some(farewell) = self.pings.farewell() {
+            let stream = &mut self.stream;
+            let _ = Pin::new(&mut *stream).poll_write(context, &farewell);
+            let _ = Pin::new(stream).poll_flush(context);
+        }
+        io::Error::from(io::ErrorKind::ConnectionAborted)
     }
 }
 
@@ -202,19 +222,23 @@ impl AsyncRead for ClientConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some(silence) = &mut self.silence else {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        };
-        let late = silence.as_mut().poll(context).is_ready();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        match read {
-            Poll::Pending if late => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(_) => {
-                self.silence = None;
-                read
-            }
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if read.is_pending() {
+            let late =
+                this.silence.as_mut().is_some_and(|sleep| sleep.as_mut().poll(context).is_ready());
+            return if late {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            } else {
+                Poll::Pending
+            };
         }
+        this.silence = None;
+        if this.pings.received(&buffer.filled()[before..], Instant::now) {
+            return Poll::Ready(Err(this.expel(context)));
+        }
+        read
     }
 }
 
@@ -224,7 +248,11 @@ impl AsyncWrite for ClientConnection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.pings.sent(bytes.get(..count).unwrap_or(bytes));
+        }
+        written
     }
 
     fn poll_write_vectored(
@@ -232,7 +260,15 @@ impl AsyncWrite for ClientConnection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        if let Poll::Ready(Ok(mut left)) = written {
+            for slice in slices {
+                let count = left.min(slice.len());
+                self.pings.sent(&slice[..count]);
+                left -= count;
+            }
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,6 +6,7 @@ mod connections;
 mod data_directory;
 mod joining;
 mod notify;
+mod pings;
 mod ports;
 mod recovery;
 mod remedy;

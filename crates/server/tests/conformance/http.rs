@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::bad_input::QUICK;
 use crate::cluster::Cluster;
 use crate::http_client::{ask, get};
 use crate::process::{free_port, until};
@@ -144,4 +145,20 @@ async fn a_connection_has_only_so_many_calls_under_way() {
     assert!(waited.is_err(), "a second call must wait for the first to end");
     drop(watch);
     timeout(Duration::from_secs(20), second).await.expect("its turn comes").expect("it answers");
+}
+
+/// The limit is etcd's, and so is what a client is told, by which gRPC's clients ask less often.
+#[tokio::test]
+async fn a_client_that_asks_for_signs_of_life_too_often_is_told_so() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let mut stream = TcpStream::connect(cluster.client_address(0)).await.expect("it listens");
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS, &PING.repeat(4)].concat();
+    stream.write_all(&begin).await.expect("it is read");
+    let mut told = Vec::new();
+    // What is still under way when it closes may break the connection.
+    let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut told)).await.expect("it ends");
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.ends_with("too_many_pings"), "{told:?}");
 }

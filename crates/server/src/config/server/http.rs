@@ -4,7 +4,7 @@ use super::super::flags::Flags;
 use super::super::url::Url;
 use super::error::ConfigError;
 use super::urls::more_urls;
-use super::values::{at_most, choose, positive, positive_duration_ms, words};
+use super::values::{at_most, choose, duration_ms, positive, positive_duration_ms, words};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ impl HttpOptions {
 const STREAMS_DEFAULT: u64 = u32::MAX as u64;
 const KEEPALIVE_INTERVAL_MS_DEFAULT: u64 = 2 * 60 * 60 * 1000;
 const KEEPALIVE_TIMEOUT_MS_DEFAULT: u64 = 20_000;
+const PING_INTERVAL_MIN_MS_DEFAULT: u64 = 5000;
 
 /// How clients' connections are kept, once they are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub struct ConnectionOptions {
     pub keepalive_interval_ms: u64,
     /// Milliseconds that the answer to that may take: `--grpc-keepalive-timeout`.
     pub keepalive_timeout_ms: u64,
+    /// Milliseconds from one ping of a client to the next, at least, while it has a call under way; 0
+    /// for no limit: `--grpc-keepalive-min-time`.
+    pub ping_interval_min_ms: u64,
 }
 
 impl ConnectionOptions {
@@ -72,6 +76,11 @@ impl ConnectionOptions {
                 flags,
                 "grpc-keepalive-timeout",
                 KEEPALIVE_TIMEOUT_MS_DEFAULT,
+            )?,
+            ping_interval_min_ms: duration_ms(
+                flags,
+                "grpc-keepalive-min-time",
+                PING_INTERVAL_MIN_MS_DEFAULT,
             )?,
         })
     }

@@ -54,6 +54,7 @@ async fn a_member_names_the_bad_flag_and_makes_nothing() {
         (REFUSED, &["--listen-client-urls=http://127.0.0.1:1"], &["--advertise-client-urls"]),
         (REFUSED, &["--initial-cluster-state=old"], &["\"old\"", "new, existing"]),
         (REFUSED, &["--grpc-keepalive-interval=soon"], &["\"soon\" is not a duration"]),
+        (REFUSED, &["--grpc-keepalive-min-time=5"], &["\"5\" is not a duration"]),
         (REFUSED, &["--grpc-keepalive-timeout=0s"], &["must be a millisecond at least"]),
         (REFUSED, &["--max-concurrent-streams=0"], &["--max-concurrent-streams[0]", "positive"]),
         (REFUSED, &["--log-level=loud"], &["--log-level", "\"loud\""]),
