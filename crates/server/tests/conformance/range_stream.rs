@@ -74,6 +74,36 @@ async fn pieces_come_to_what_a_range_answers() {
     assert!(pieces.len() > 3, "6 MB in {} pieces", pieces.len());
 }
 
+/// Only an order is refused, not a target without one: etcd's own suite asks for it.
+#[tokio::test]
+async fn a_target_without_an_order_sorts_each_piece() {
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let puts = [("key2", "a"), ("key1", "c"), ("key3", "b"), ("key3", "b"), ("key1", "c")];
+    for (key, value) in puts {
+        cluster.put(0, key, value).await;
+    }
+    for target in [SortTarget::Version, SortTarget::Create, SortTarget::Mod, SortTarget::Value] {
+        for keys_only in [false, true] {
+            let request = RangeRequest { sort_target: target.into(), keys_only, ..all() };
+            let expected = cluster.kv(0).range(request.clone()).await.expect("served").into_inner();
+            assert_eq!(whole(&pieces(&cluster, 0, request).await), expected, "{target:?}");
+        }
+    }
+    for number in 4..KEYS {
+        cluster.put(0, &format!("key{number:03}"), &format!("{}", KEYS - number)).await;
+    }
+    let request = RangeRequest { sort_target: SortTarget::Value.into(), ..all() };
+    let pieces = pieces(&cluster, 0, request).await;
+    assert!(pieces.len() > 1);
+    for piece in &pieces {
+        assert!(piece.kvs.is_sorted_by_key(|kv| kv.value.clone()));
+    }
+    let mut keys: Vec<_> = pieces.iter().flat_map(|piece| &piece.kvs).map(|kv| &kv.key).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), KEYS - 4 + 3, "each key once");
+}
+
 #[tokio::test]
 async fn what_does_not_come_in_pieces_is_refused_in_etcds_words() {
     let cluster = Cluster::start_with(1, QUICK).await;

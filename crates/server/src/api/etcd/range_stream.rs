@@ -2,6 +2,10 @@
 //! begins after the last key of the one before, at the revision that the first one was read at: all of
 //! them together are what one range at that revision would have answered. Nothing is held between
 //! them, so a compaction past the revision ends the stream, as in etcd.
+//!
+//! A sort target without an order sorts each piece by itself, as in etcd. There a piece also leaves out
+//! keys, or begins with some of the one before, where its last by that target is not its last by key;
+//! here pieces are cut by key before they are sorted, so that none is lost.
 
 use std::sync::Arc;
 
@@ -43,9 +47,12 @@ pub(super) fn chunks(
         return Err(Status::unimplemented("RangeStream does not support revision filters"));
     }
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    let order = PieceOrder::of(&range);
+    let keys_only = range.keys_only && !order.strips_values;
     let mut reader = Reader {
         gate,
-        range: RangeRequest { sort_target: SortTarget::Key, ..range },
+        range: RangeRequest { sort_target: SortTarget::Key, keys_only, ..range },
+        order,
         serializable: request.serializable,
         revision: None,
     };
@@ -75,12 +82,43 @@ fn has_revision_filters(request: &wire::RangeRequest) -> bool {
     bounds.iter().any(|&bound| bound != 0)
 }
 
+/// What the keys of a piece are sorted by among each other.
+struct PieceOrder {
+    target: SortTarget,
+    /// Keys alone are asked for, but sorted by value, which is therefore read and then left out.
+    strips_values: bool,
+}
+
+impl PieceOrder {
+    fn of(range: &RangeRequest) -> Self {
+        let target = range.sort_target;
+        Self { target, strips_values: range.keys_only && target == SortTarget::Value }
+    }
+
+    /// Keys that are equal in what they are sorted by stay as they were.
+    fn arrange(&self, kvs: &mut [KeyValue]) {
+        match self.target {
+            SortTarget::Key => {}
+            SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
+            SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
+            SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
+            SortTarget::Value => kvs.sort_by(|left, right| left.value.cmp(&right.value)),
+        }
+        if self.strips_values {
+            for kv in kvs {
+                kv.value.clear();
+            }
+        }
+    }
+}
+
 type Chunks = mpsc::Sender<Result<wire::RangeStreamResponse, ApiError>>;
 
 struct Reader {
     gate: Arc<Gate>,
     /// What is left to be read.
     range: RangeRequest,
+    order: PieceOrder,
     serializable: bool,
     /// The store's when the first piece was read, which is what the client is told.
     revision: Option<Revision>,
@@ -104,7 +142,8 @@ impl Reader {
                 self.range.range.key.clone_from(&last.key);
                 self.range.range.key.push(0);
             }
-            let kvs: Vec<_> = kvs.into_iter().map(convert::key_value).collect();
+            let mut kvs: Vec<_> = kvs.into_iter().map(convert::key_value).collect();
+            self.order.arrange(&mut kvs);
             let bytes: usize = kvs.iter().map(Message::encoded_len).sum();
             if more && sent < limit {
                 if !self.send(chunks, kvs, None).await {
