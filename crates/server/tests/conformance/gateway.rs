@@ -139,6 +139,36 @@ async fn watches_and_leases_are_served_and_counted() {
     }
 }
 
+/// Tools ask before they begin with it; it does not begin.
+#[tokio::test]
+async fn whether_an_older_version_may_be_gone_back_to() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.client_address(0);
+    let ask = async |body: &str| {
+        let answer = post(&address, "/v3/maintenance/downgrade", body).await;
+        (answer.status, json(&answer))
+    };
+    for body in [r#"{"version":"3.6"}"#, r#"{"action":"CANCEL"}"#] {
+        let (status, answer) = ask(body).await;
+        assert_eq!((status, &answer["version"]), (200, &"3.7".into()), "{answer}");
+        assert_eq!(answer["header"]["revision"], "1", "{answer}");
+    }
+    let refused = [
+        (r#"{"action":0,"version":"3.0"}"#, 3, "etcdserver: invalid downgrade target version"),
+        (r#"{"action":1,"version":"x"}"#, 3, "etcdserver: wrong downgrade target version format"),
+        (r#"{"action":7,"version":"3.6"}"#, 2, "etcdserver: unknown method"),
+        (
+            r#"{"action":"ENABLE","version":"3.6"}"#,
+            12,
+            "quorate: Downgrade is not implemented by this version",
+        ),
+    ];
+    for (body, code, text) in refused {
+        let (_status, answer) = ask(body).await;
+        assert_eq!((&answer["code"], &answer["message"]), (&code.into(), &text.into()), "{body}");
+    }
+}
+
 #[tokio::test]
 async fn the_gateway_can_be_left_out() {
     let cluster = Cluster::start_with(1, &["--enable-grpc-gateway=false"]).await;

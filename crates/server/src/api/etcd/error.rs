@@ -44,6 +44,12 @@ pub(crate) enum ApiError {
     LeaderTransferTimedOut,
     /// The members were not changed.
     Change(ChangeRefusal),
+    /// What to go back to is no version.
+    WrongDowngradeVersionFormat,
+    /// It is not the minor version below.
+    InvalidDowngradeTarget,
+    /// An action that does not exist.
+    UnknownMethod,
     /// Too much is waiting; nothing was done.
     TooManyRequests,
     /// The member is stopping; nothing was done.
@@ -87,6 +93,13 @@ impl ApiError {
             Self::NotEnoughStartedMembers => change_code_and_text(ChangeRefusal::NoVoters),
             Self::UnhealthyCluster => change_code_and_text(ChangeRefusal::Pending),
             Self::Change(refusal) => change_code_and_text(refusal),
+            Self::WrongDowngradeVersionFormat => {
+                (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
+            }
+            Self::InvalidDowngradeTarget => {
+                (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
+            }
+            Self::UnknownMethod => (Code::Unknown, "etcdserver: unknown method"),
             // etcd's own table says ResourceExhausted, but what it sends is Unknown; clients know
             // it by the text.
             Self::TooManyRequests => (Code::Unknown, "etcdserver: too many requests"),

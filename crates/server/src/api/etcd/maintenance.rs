@@ -1,4 +1,5 @@
-//! The Maintenance service. Not built of it: raising alarms, snapshots of the database and downgrades.
+//! The Maintenance service. Not built of it: raising alarms, snapshots of the database, and beginning a
+//! downgrade.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use quorate_raft::NodeId;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::downgrade;
 use super::error::ApiError;
 use super::gate::Gate;
 use super::hash::hash;
@@ -161,11 +163,28 @@ impl Maintenance for MaintenanceService {
         Ok(Response::new(wire::MoveLeaderResponse { header: None }))
     }
 
+    /// As nothing can begin, there is nothing to cancel; etcd says that it was, then too.
     async fn downgrade(
         &self,
-        _request: Request<wire::DowngradeRequest>,
+        request: Request<wire::DowngradeRequest>,
     ) -> Result<Response<wire::DowngradeResponse>, Status> {
-        Err(not_built("Downgrade"))
+        use wire::downgrade_request::DowngradeAction;
+        self.gate.admit(request.metadata())?;
+        let request = request.get_ref();
+        let action = DowngradeAction::try_from(request.action);
+        let action = action.map_err(|_| ApiError::UnknownMethod)?;
+        let speaks = &self.gate.info().emulated_version;
+        if action != DowngradeAction::Cancel {
+            downgrade::validate(&request.version, speaks)?;
+        }
+        if action == DowngradeAction::Enable {
+            return Err(not_built("Downgrade"));
+        }
+        let revision = self.gate.read(false, |machine: &KvMachine| machine.kv().revision()).await?;
+        Ok(Response::new(wire::DowngradeResponse {
+            header: Some(self.gate.header(revision)),
+            version: downgrade::cluster_version(speaks),
+        }))
     }
 }
 

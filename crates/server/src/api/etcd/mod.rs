@@ -6,6 +6,7 @@
 mod cluster;
 mod convert;
 mod counted;
+mod downgrade;
 mod election;
 mod error;
 mod gate;
