@@ -12,6 +12,10 @@ use super::error::ApiError;
 use super::gate::Gate;
 use crate::machine::{KvMachine, RangeQuery};
 
+/// What the checksum begins with, so that it is not 0 where there are no keys: answers in JSON leave
+/// out what is 0, and who looks for a checksum should find one.
+const EMPTY: u32 = 1;
+
 /// A member's checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hash {
@@ -39,7 +43,7 @@ pub(super) async fn hash(gate: &Gate, at: Revision) -> Result<Hash, ApiError> {
     }
     let keys_max = gate.info().limits.range_slice_keys;
     let mut key = vec![0];
-    let mut value = 0;
+    let mut value = EMPTY;
     loop {
         let range = KeyRange { key: key.clone(), range_end: vec![0] };
         let limit = i64::try_from(keys_max).unwrap_or(i64::MAX);
