@@ -58,6 +58,11 @@ impl Url {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let url = Self::parse_any_port(text)?;
+        if url.port == 0 { Err(UrlError::PortZero(text.trim().to_owned())) } else { Ok(url) }
+    }
+
+    fn parse_any_port(text: &str) -> Result<Self, UrlError> {
         let text = text.trim();
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| UrlError::Scheme(text.to_owned()))?;
@@ -74,9 +79,6 @@ impl Url {
         };
         let (host, port) = address.rsplit_once(':').ok_or_else(host_port)?;
         let port = port.parse().map_err(|_| host_port())?;
-        if port == 0 {
-            return Err(UrlError::PortZero(text.to_owned()));
-        }
         let host = match host.strip_prefix('[').map(|inner| inner.strip_suffix(']')) {
             Some(inner) => inner.ok_or_else(host_port)?,
             None if host.contains(':') => return Err(host_port()),
@@ -93,10 +95,26 @@ impl Url {
     /// # Errors
     /// What is wrong with the first bad one.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, UrlError> {
+        Self::parse_each(text, Self::parse)
+    }
+
+    /// Reads a list with commas of URLs for clients, where port 0 is one that is free, as in etcd: who
+    /// starts a member by hand can look up which, and peers, who cannot, do not need it.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad one.
+    pub fn parse_client_list(text: &str) -> Result<Vec<Self>, UrlError> {
+        Self::parse_each(text, Self::parse_any_port)
+    }
+
+    fn parse_each(
+        text: &str,
+        parse: impl Fn(&str) -> Result<Self, UrlError>,
+    ) -> Result<Vec<Self>, UrlError> {
         if text.trim().is_empty() {
             return Err(UrlError::Empty);
         }
-        let mut urls = text.split(',').map(Self::parse).collect::<Result<Vec<_>, _>>()?;
+        let mut urls = text.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
         urls.sort_by_key(Self::to_string);
         Ok(urls)
     }
@@ -183,6 +201,14 @@ mod tests {
     fn lists_are_sorted() {
         let urls = Url::parse_list("http://b:1,http://a:2").expect("a list");
         assert_eq!(urls, [Url::new("a", 2), Url::new("b", 1)]);
+    }
+
+    #[test]
+    fn clients_may_be_served_at_any_port() {
+        let urls = Url::parse_client_list("http://a:0").expect("a list");
+        assert_eq!(urls, [Url::new("a", 0)]);
+        let refused = UrlError::PortZero("http://a:0".to_owned());
+        assert_eq!(Url::parse_list("http://a:0"), Err(refused));
     }
 
     #[test]

@@ -80,7 +80,12 @@ impl Bound {
 async fn bind(url: &Url) -> Result<TcpListener, StartError> {
     let failed = |error| StartError::Listen { url: url.clone(), error };
     let address = url.bind_address().ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()));
-    TcpListener::bind(address?).await.map_err(failed)
+    let listener = TcpListener::bind(address?).await.map_err(failed)?;
+    if url.port() == 0 {
+        let address = listener.local_addr().map_err(failed)?;
+        tracing::info!(%url, %address, "listening on a port that was free");
+    }
+    Ok(listener)
 }
 
 /// The TLS of those ports whose URLs ask for it.

@@ -157,6 +157,25 @@ async fn a_file_says_it_all() {
     assert!(ended.stderr.contains("neither YAML nor JSON"), "{}", ended.stderr);
 }
 
+/// Tests and scripts that want nothing but a member that runs leave the port to the system.
+#[tokio::test]
+async fn clients_are_served_at_whatever_port_is_free() {
+    let installed = Installed::new();
+    let mut etcd = installed.etcd();
+    for (flag, value) in installed.settings() {
+        let any = flag.ends_with("client-urls");
+        let value = if any { "http://127.0.0.1:0".to_owned() } else { value };
+        etcd.arg(format!("--{flag}={value}"));
+    }
+    let _process = installed.start(etcd);
+    until("it to serve", async || installed.log().contains("ready to serve client requests")).await;
+    let log = installed.log();
+    let line = log.lines().find(|line| line.contains("listening on a port that was free"));
+    let line: serde_json::Value = serde_json::from_str(line.expect("it says which")).expect("JSON");
+    let address = line["address"].as_str().expect("an address");
+    assert_eq!(get(address, "/health").await.status, 200);
+}
+
 #[tokio::test]
 async fn it_says_which_version_of_etcd_it_stands_in_for() {
     let installed = Installed::new();

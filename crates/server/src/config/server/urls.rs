@@ -5,9 +5,12 @@ use super::super::url::Url;
 use super::CLIENT_URL_DEFAULT;
 use super::error::ConfigError;
 
+/// Where peers find a member, which they are told beforehand.
+const PEERS: &str = "listen-peer-urls";
+
 fn urls(flags: &Flags, flag: &'static str, default: &str) -> Result<Vec<Url>, ConfigError> {
-    Url::parse_list(flags.text(flag).unwrap_or(default))
-        .map_err(|error| ConfigError::Url { flag, error })
+    let parse = if flag == PEERS { Url::parse_list } else { Url::parse_client_list };
+    parse(flags.text(flag).unwrap_or(default)).map_err(|error| ConfigError::Url { flag, error })
 }
 
 pub(super) fn listen_urls(
@@ -35,7 +38,7 @@ pub(super) fn check_ports(flags: &[(&'static str, &[Url])]) -> Result<(), Config
     let overlap = |one: &Url, other: &Url| {
         let any = |url: &Url| url.bind_address().is_some_and(|(ip, _)| ip.is_unspecified());
         let same_host = one.bind_address() == other.bind_address();
-        one.port() == other.port() && (same_host || any(one) || any(other))
+        one.port() == other.port() && one.port() != 0 && (same_host || any(one) || any(other))
     };
     for (place, &(first, before)) in flags.iter().enumerate() {
         for &(second, urls) in &flags[place + 1..] {
