@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_disk::Disk;
-use quorate_kv::{HistoryError, Kv, KvConfig, KvError, Revision};
+use quorate_kv::{HistoryError, Kv, KvConfig, KvError, KvEvent, Revision};
 use quorate_raft::{Configuration, EntryId, LogIndex, NodeId, Recovered, RequestId, SnapshotMeta};
 use quorate_replica::{Background, BoxedJob, Job, SnapshotSource, StateMachine};
 use quorate_store::{
@@ -51,6 +51,24 @@ pub struct KvMachine {
     /// The store's revision, for those who follow it, and up to where they were woken.
     revisions: watch::Sender<Revision>,
     announced: Revision,
+    changes: ChangeCounts,
+}
+
+/// How many keys were changed since the member was started, by commands that it applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// Put, once for each put.
+    pub puts: u64,
+    /// Deleted.
+    pub deletes: u64,
+}
+
+impl ChangeCounts {
+    fn count(&mut self, events: &[KvEvent]) {
+        let puts = events.iter().filter(|event| matches!(event, KvEvent::Put(_))).count();
+        self.puts += puts as u64;
+        self.deletes += (events.len() - puts) as u64;
+    }
 }
 
 /// What applying a command gave.
@@ -140,6 +158,7 @@ impl KvMachine {
             compacted: watch::Sender::new(Revision(-1)),
             revisions: watch::Sender::new(stored.kv().revision()),
             announced: stored.kv().revision(),
+            changes: ChangeCounts::default(),
             stored,
         };
         machine.note_compaction();
@@ -159,6 +178,11 @@ impl KvMachine {
     /// As [`StoredKv::checkpoint_revision`].
     pub fn checkpoint_revision(&self) -> Option<Revision> {
         self.stored.checkpoint_revision()
+    }
+
+    /// What was changed since the machine was opened.
+    pub fn changes(&self) -> ChangeCounts {
+        self.changes
     }
 
     /// Who is a member, as of the last entry that was applied.
@@ -261,6 +285,7 @@ impl StateMachine for KvMachine {
                 if let Ok(response) = &applied.result {
                     self.leases.applied(self.kv(), &command, response);
                 }
+                self.changes.count(&applied.events);
                 self.note_revision();
                 applied.result.map(Applied::Kv)
             }

@@ -72,19 +72,20 @@ impl GrpcMetrics {
         for Method { path, kind } in methods() {
             let (service, method) =
                 path.trim_start_matches('/').split_once('/').unwrap_or_default();
-            let labels = vec![
-                ("grpc_type", kind.name().to_owned()),
-                ("grpc_service", service.to_owned()),
+            // In the order of their names, as Go's library writes them: some look for whole lines.
+            let labels = [
                 ("grpc_method", method.to_owned()),
+                ("grpc_service", service.to_owned()),
+                ("grpc_type", kind.name().to_owned()),
             ];
             let with_code = |code: &&str| {
-                let labels = [&labels[..], &[("grpc_code", (*code).to_owned())]].concat();
+                let labels = [&[("grpc_code", (*code).to_owned())], &labels[..]].concat();
                 handled.get_or_create_owned(&labels)
             };
             let metrics = MethodMetrics {
-                started: started.get_or_create_owned(&labels),
+                started: started.get_or_create_owned(&labels.to_vec()),
                 handled: CODES.iter().map(with_code).collect(),
-                handling: extensive.then(|| handling.get_or_create_owned(&labels)),
+                handling: extensive.then(|| handling.get_or_create_owned(&labels.to_vec())),
             };
             by_path.insert(path, metrics);
         }

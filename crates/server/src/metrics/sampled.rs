@@ -4,6 +4,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use quorate_raft::{Role, Status};
 
+use crate::machine::ChangeCounts;
+
 /// What a member holds and who it is, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
@@ -13,6 +15,8 @@ pub(crate) struct Sample {
     pub(crate) compacted: i64,
     /// Keys that there are.
     pub(crate) keys: usize,
+    /// Keys that were put and deleted since the member was started.
+    pub(crate) changes: ChangeCounts,
     /// Bytes of the store's file.
     pub(crate) file_bytes: u64,
     /// Bytes of the records in it.
@@ -34,6 +38,8 @@ pub(super) struct Sampled {
     revision: Gauge,
     compacted: Gauge,
     keys: Gauge,
+    puts: Gauge,
+    deletes: Gauge,
 }
 
 impl Sampled {
@@ -54,6 +60,8 @@ impl Sampled {
             revision: gauge("etcd_debugging_mvcc_current_revision", "The store's revision"),
             compacted: gauge("etcd_debugging_mvcc_compact_revision", "Up to where history is gone"),
             keys: gauge("etcd_debugging_mvcc_keys_total", "Keys that there are"),
+            puts: gauge("etcd_mvcc_put_total", "Keys that were put since the start"),
+            deletes: gauge("etcd_mvcc_delete_total", "Keys that were deleted since the start"),
         }
     }
 
@@ -68,6 +76,8 @@ impl Sampled {
         self.revision.set(sample.revision);
         self.compacted.set(sample.compacted);
         self.keys.set(i64::try_from(sample.keys).unwrap_or(i64::MAX));
+        self.puts.set(number(sample.changes.puts));
+        self.deletes.set(number(sample.changes.deletes));
     }
 }
 

@@ -129,8 +129,8 @@ async fn watches_and_leases_are_served_and_counted() {
     ];
     for (index, kind, service, method, code) in counted {
         let sample = format!(
-            "grpc_server_handled_total{{grpc_type=\"{kind}\",grpc_service=\"etcdserverpb.{service}\",\
-             grpc_method=\"{method}\",grpc_code=\"{code}\"}} 1\n"
+            "grpc_server_handled_total{{grpc_code=\"{code}\",grpc_method=\"{method}\",\
+             grpc_service=\"etcdserverpb.{service}\",grpc_type=\"{kind}\"}} 1\n"
         );
         until("the calls to be counted", async || {
             get(&addresses[index], "/metrics").await.body.contains(&sample)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::Cluster;
+use crate::cluster::proto::etcdserverpb::DeleteRangeRequest;
 use crate::http_client::{ask, get};
 use crate::process::until;
 
@@ -92,12 +93,12 @@ async fn calls_are_counted_by_what_ended_them() {
     cluster.put(0, "a", "1").await;
     assert!(cluster.kv(0).put(crate::cluster::put(String::new(), String::new())).await.is_err());
     ask(&address, "POST", "/v3/kv/put", &[], r#"{"key":"YQ=="}"#).await;
-    let put = r#"grpc_type="unary",grpc_service="etcdserverpb.KV",grpc_method="Put""#;
+    let put = r#"grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary""#;
     until("the calls to be counted", async || {
         let text = get(&address, "/metrics").await.body;
         let handled = |code: &str, count: u32| {
             let sample =
-                format!("grpc_server_handled_total{{{put},grpc_code=\"{code}\"}} {count}\n");
+                format!("grpc_server_handled_total{{grpc_code=\"{code}\",{put}}} {count}\n");
             text.contains(&sample)
         };
         handled("OK", 2) && handled("InvalidArgument", 1) && handled("Unavailable", 0)
@@ -107,6 +108,13 @@ async fn calls_are_counted_by_what_ended_them() {
     assert!(text.contains(&format!("grpc_server_started_total{{{put}}} 3\n")), "{text}");
     assert!(text.contains("# TYPE grpc_server_started_total counter\n"), "{text}");
     assert!(!text.contains("grpc_server_handling_seconds"), "only with --metrics=extensive");
+
+    let delete = DeleteRangeRequest { key: "a".into(), ..Default::default() };
+    cluster.kv(0).delete_range(delete).await.expect("deleted");
+    let text = get(&address, "/metrics").await.body;
+    for sample in ["etcd_mvcc_put_total 2\n", "etcd_mvcc_delete_total 1\n"] {
+        assert!(text.contains(sample), "{text}");
+    }
 
     let accept = [("Accept", "application/openmetrics-text; version=1.0.0")];
     let answer = ask(&address, "GET", "/metrics", &accept, "").await;

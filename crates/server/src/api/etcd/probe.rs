@@ -53,14 +53,20 @@ impl Probe {
         let read = move |machine: &KvMachine| {
             let is_learner = Members::of(machine).is_learner(own);
             let (kv, store) = (machine.kv(), Arc::clone(machine.store()));
-            (kv.revision(), kv.compact_revision(), kv.key_count(), store, is_learner)
+            let sample = Sample {
+                revision: kv.revision().0,
+                compacted: kv.compact_revision().0,
+                keys: kv.key_count(),
+                changes: machine.changes(),
+                is_learner,
+                ..Sample::default()
+            };
+            (sample, store)
         };
-        let (revision, compacted, keys, store, is_learner) =
-            self.gate.read(true, read).await.map_err(text)?;
+        let (sample, store) = self.gate.read(true, read).await.map_err(text)?;
         let record_bytes = store.record_bytes();
         let file_bytes = store.file_bytes().unwrap_or(record_bytes);
-        let (revision, compacted) = (revision.0, compacted.0);
-        Ok(Sample { revision, compacted, keys, file_bytes, record_bytes, is_learner })
+        Ok(Sample { file_bytes, record_bytes, ..sample })
     }
 }
 
