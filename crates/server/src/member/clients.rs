@@ -49,6 +49,8 @@ pub(super) struct ClientListener {
     pub(super) traffic: Traffic,
     /// What is spoken there; plain without.
     pub(super) tls: Option<TlsServer>,
+    /// Whether plain connections are taken, beside those of TLS if there is that.
+    pub(super) plain: bool,
 }
 
 /// Everything that clients are served. Cheap to clone.
@@ -127,7 +129,7 @@ impl Service<Request<Body>> for Front {
 
 /// Serves clients until told to stop; then finishes what is under way.
 pub(super) async fn serve_clients(
-    ClientListener { listener, traffic, tls }: ClientListener,
+    ClientListener { listener, traffic, tls, plain }: ClientListener,
     limit: ConnectionLimit,
     options: ConnectionOptions,
     services: ClientServices,
@@ -138,8 +140,7 @@ pub(super) async fn serve_clients(
         // The sender outlives the server; should it not, that too is the end.
         let _ = stopping.wait_for(|&stop| stop).await;
     };
-    let secure = tls.is_some();
-    let accepted = accept(listener, tls, limit, options.ping_interval_min_ms);
+    let accepted = accept(listener, (tls, plain), limit, options.ping_interval_min_ms);
     let served = Server::builder()
         // Heads of HTTP/1.1 requests that do not come in half a minute end their connection.
         .accept_http1(true)
@@ -147,7 +148,8 @@ pub(super) async fn serve_clients(
         .http2_keepalive_interval(Some(Duration::from_millis(options.keepalive_interval_ms)))
         .http2_keepalive_timeout(Some(Duration::from_millis(options.keepalive_timeout_ms)))
         .layer(InterceptorLayer::new(note_deadline))
-        .add_routes(Routes::from(services.router(traffic, secure)))
+        // Where both are spoken, the names of hosts are held to what holds for plain requests.
+        .add_routes(Routes::from(services.router(traffic, !plain)))
         .serve_with_incoming_shutdown(accepted, stop)
         .await;
     if let Err(error) = served {

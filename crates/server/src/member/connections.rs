@@ -81,17 +81,22 @@ pub(super) struct ClientConnection {
     _permit: OwnedSemaphorePermit,
 }
 
+/// What a handshake of TLS begins with: the type of the record that carries it (RFC 8446, 5.1).
+/// Neither HTTP/1.1 nor HTTP/2 begins like this.
+const HANDSHAKE_RECORD: u8 = 22;
+
 /// The connections that arrive at the listener, for as long as the stream is held. Those beyond the
 /// limit are closed at once, so that their clients turn to another member. Those that ping more often
-/// than every `ping_interval_min_ms` milliseconds are closed too.
+/// than every `ping_interval_min_ms` milliseconds are closed too. Where plain connections are taken
+/// beside those of TLS, their first byte tells them apart.
 pub(super) fn accept(
     listener: TcpListener,
-    tls: Option<TlsServer>,
+    (tls, plain): (Option<TlsServer>, bool),
     limit: ConnectionLimit,
     ping_interval_min_ms: u64,
 ) -> ReceiverStream<io::Result<ClientConnection>> {
     let (sender, accepted) = mpsc::channel(ACCEPTED_WAITING_MAX);
-    let handshakes = tls.map(|tls| Arc::new(Handshakes::new(tls, ping_interval_min_ms)));
+    let handshakes = tls.map(|tls| Arc::new(Handshakes::new(tls, plain, ping_interval_min_ms)));
     tokio::spawn(async move {
         let mut warned = false;
         loop {
@@ -137,15 +142,18 @@ pub(super) fn accept(
 /// the processor more than most requests do.
 struct Handshakes {
     tls: TlsServer,
+    /// Whether who does not begin one is served as well.
+    plain: bool,
     ping_interval_min_ms: u64,
     under_way: Arc<Semaphore>,
     rejections: RateLimit,
 }
 
 impl Handshakes {
-    fn new(tls: TlsServer, ping_interval_min_ms: u64) -> Self {
-        let under_way = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        Self { tls, ping_interval_min_ms, under_way, rejections: RateLimit::default() }
+    fn new(tls: TlsServer, plain: bool, ping_interval_min_ms: u64) -> Self {
+        let (under_way, rejections) =
+            (Arc::new(Semaphore::new(HANDSHAKES_MAX)), RateLimit::default());
+        Self { tls, plain, ping_interval_min_ms, under_way, rejections }
     }
 
     fn begin(
@@ -160,7 +168,7 @@ impl Handshakes {
         let handshakes = Arc::clone(handshakes);
         tokio::spawn(async move {
             let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
-            let ended = tokio::time::timeout(limit, handshakes.tls.accept(stream)).await;
+            let ended = tokio::time::timeout(limit, handshakes.accept(stream)).await;
             drop(under_way);
             match ended {
                 Ok(Ok(stream)) => {
@@ -173,6 +181,14 @@ impl Handshakes {
                 Err(_elapsed) => handshakes.reject(remote, &"its handshake did not end in time"),
             }
         });
+    }
+
+    async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
+        let mut first = [HANDSHAKE_RECORD];
+        if self.plain && stream.peek(&mut first).await? != 0 && first != [HANDSHAKE_RECORD] {
+            return Ok(Stream::Plain(stream));
+        }
+        self.tls.accept(stream).await
     }
 
     fn reject(&self, remote: SocketAddr, error: &dyn Display) {

@@ -14,7 +14,18 @@ use crate::transport::PeerListener;
 /// Ports that are bound, and nothing more.
 pub(super) struct Bound {
     peers: Vec<(Url, TcpListener)>,
-    clients: Vec<(Url, Traffic, TcpListener)>,
+    clients: Vec<ClientPort>,
+}
+
+/// A port for clients. Of two URLs that differ in nothing but whether they are of TLS, as etcd takes
+/// them, one port serves both.
+struct ClientPort {
+    /// The one of TLS, where there are both.
+    url: Url,
+    traffic: Traffic,
+    listener: TcpListener,
+    /// Whether it was given a plain one.
+    plain: bool,
 }
 
 /// Ports that can be served, and how peers are reached.
@@ -35,14 +46,21 @@ impl Bound {
         // HTTP that has ports of its own is not spoken beside gRPC.
         let traffic =
             if config.http.listen_urls.is_empty() { Traffic::Both } else { Traffic::Grpc };
-        let mut clients = Vec::new();
+        let mut clients: Vec<ClientPort> = Vec::new();
         for (urls, traffic) in [
             (&config.listen_client_urls, traffic),
             (&config.http.listen_urls, Traffic::Http),
             (&config.http.metrics_urls, Traffic::Metrics),
         ] {
             for url in urls {
-                clients.push((url.clone(), traffic, bind(url).await?));
+                let twin = clients.iter_mut().find(|port| port.is_twin(url, traffic));
+                if let Some(port) = twin {
+                    port.plain |= !url.is_secure();
+                    port.url = if url.is_secure() { url.clone() } else { port.url.clone() };
+                    continue;
+                }
+                let (listener, plain) = (bind(url).await?, !url.is_secure());
+                clients.push(ClientPort { url: url.clone(), traffic, listener, plain });
             }
         }
         Ok(Self { peers, clients })
@@ -56,7 +74,7 @@ impl Bound {
         let own = |options: &TlsOptions, urls: &[Url]| {
             with_own_certificate(options, &config.data_directory, urls)
         };
-        let client_urls: Vec<Url> = self.clients.iter().map(|(url, ..)| url.clone()).collect();
+        let client_urls: Vec<Url> = self.clients.iter().map(|port| port.url.clone()).collect();
         let client = Security::new(&own(&config.client_tls, &client_urls)?, &client_urls)?;
         let peer_urls: Vec<Url> = self.peers.iter().map(|(url, _)| url.clone()).collect();
         let peer_tls = own(&config.peer_tls, &peer_urls)?;
@@ -65,15 +83,22 @@ impl Bound {
         let to_secure = config.members.values().any(|member| member.peer_url.is_secure());
         // Where no peer is reached over TLS yet, one may be later; what is wrong is told then.
         let tls = if to_secure { Some(clients_of_peers?) } else { clients_of_peers.ok() };
-        let clients = self.clients.into_iter().map(|(url, traffic, listener)| {
-            let tls = client.of(&url);
-            ClientListener { listener, traffic, tls }
+        let clients = self.clients.into_iter().map(|port| {
+            let ClientPort { url, traffic, listener, plain } = port;
+            ClientListener { listener, traffic, tls: client.of(&url), plain }
         });
         let peers = self.peers.into_iter().map(|(url, listener)| {
             let tls = peer.of(&url);
             PeerListener { listener, tls }
         });
         Ok(Ports { peers: peers.collect(), clients: clients.collect(), tls })
+    }
+}
+
+impl ClientPort {
+    fn is_twin(&self, url: &Url, traffic: Traffic) -> bool {
+        let same = self.traffic == traffic && self.url.bind_address() == url.bind_address();
+        same && url.port() != 0
     }
 }
 

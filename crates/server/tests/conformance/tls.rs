@@ -10,6 +10,7 @@ use rcgen::{
 };
 
 use crate::cluster::Cluster;
+use crate::http_client::get;
 use crate::process::{Ended, quorate, run, until};
 
 /// Who signs certificates, and where they are kept.
@@ -183,6 +184,25 @@ async fn a_member_makes_its_own_certificates_once() {
     let known = [format!("--cacert={}", path.display())];
     let got = client(&cluster, 0, &["get", "a"], &known).await;
     assert_eq!(got.status, Some(0), "{}", got.stderr);
+}
+
+/// etcd tells them apart on one port; so may whoever moves clients to TLS one by one.
+#[tokio::test]
+async fn one_port_serves_plain_connections_beside_those_of_tls() {
+    for schemes in [["http", "https"], ["https", "http"]] {
+        let mut cluster = Cluster::prepare(1, &[]);
+        let address = cluster.client_address(0);
+        let urls = schemes.map(|scheme| format!("{scheme}://{address}")).join(",");
+        let flags = [
+            format!("--listen-client-urls={urls}"),
+            format!("--advertise-client-urls={urls}"),
+            "--auto-tls=true".to_owned(),
+        ];
+        cluster.start_member_with(0, &flags);
+        until_it_serves(&cluster, 0, &["--insecure-skip-tls-verify".to_owned()]).await;
+        assert_eq!(get(&address, "/health").await.status, 200);
+        cluster.put(0, "b", "plain").await;
+    }
 }
 
 #[tokio::test]
