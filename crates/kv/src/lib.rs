@@ -72,7 +72,9 @@
 //! alone. When a lease runs out is not: time is no part of the state. Whoever leads counts it, and
 //! says so in a command ([`Command::LeaseExpire`]), which is carried out only in that leader's term.
 //! The keys of a lease vanish at one revision. What is kept is each lease with its seconds
-//! ([`Flush::leases`]); when they run out is counted apart ([`LeaseDeadlines`]); the keys are found again by the leases that their records name.
+//! ([`Flush::leases`]); when they run out is counted apart
+//! ([`LeaseDeadlines`], and what a member does with them: `lessor.rs`); the keys are found again by the
+//! leases that their records name.
 //!
 //! WATCHING
 //!
@@ -118,6 +120,7 @@ mod history;
 mod index;
 mod kv;
 mod lease;
+mod lessor;
 mod loader;
 mod memory;
 mod pins;
@@ -138,6 +141,10 @@ pub use deadlines::{LeaseDeadlines, LeaseRenewal, LeaseTime};
 pub use error::{KvError, ReadError};
 pub use history::{Flush, History, HistoryError, HistoryFailure, KvState};
 pub use kv::Kv;
+pub use lessor::{
+    LeaseAnswer, LeaseAsked, LeaseExpiry, LeaseExpiryOutcome, LeaseExpiryStep, LeaseForwards,
+    LeaseInquiry, LeaseInquiryStep, LeaseMessage, LeaseRefusal, LeaseRequest,
+};
 pub use loader::{LoadError, Loader};
 pub use memory::MemoryHistory;
 pub use range::RangeCursor;

@@ -16,6 +16,8 @@ mod deadlines;
 mod digest;
 /// Commands as bytes: round trips, refusals, arbitrary bytes.
 mod encoding;
+/// What a member does about leases, step by step.
+mod lessor;
 /// What bounds a command whatever the configuration.
 mod limits;
 /// Random operations on the store and on a plain model of it.
