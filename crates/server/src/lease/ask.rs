@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use quorate_kv::{LeaseRenewal, LeaseTime};
+use quorate_kv::{LeaseAsked, LeaseInquiry, LeaseInquiryStep, LeaseTime};
 use quorate_raft::ReadFailure;
 use tokio::time::Instant;
 
-use super::{Asked, LeaseError, Lessor};
+use super::{LeaseError, Lessor};
 use crate::runtime::ReadError;
 
 impl Lessor {
@@ -15,7 +15,7 @@ impl Lessor {
     pub(super) async fn ask(
         &self,
         renew: bool,
-        asked: &[Asked],
+        asked: &[LeaseAsked],
     ) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
         let deadline = self.deadline();
         let mut status = self.handle.status_changes();
@@ -24,7 +24,7 @@ impl Lessor {
             let answer = match leader {
                 None => Err(LeaseError::NoLeader),
                 Some(leader) if leader == self.member => {
-                    self.ask_here(renew, asked, deadline).await
+                    self.ask_here(renew, asked.to_vec(), deadline).await
                 }
                 Some(leader) => self.ask_peer(leader, renew, asked, deadline).await,
             };
@@ -46,67 +46,26 @@ impl Lessor {
     pub(super) async fn ask_here(
         &self,
         renew: bool,
-        asked: &[Asked],
+        asked: Vec<LeaseAsked>,
         deadline: Instant,
     ) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
-        let term = self.clock.deadlines().term().ok_or(LeaseError::LeaderChanged)?;
-        // See the module: this must begin after the questions came in, and what follows must be in
+        let inquiry = LeaseInquiry::begin(&self.clock.deadlines(), renew, asked);
+        let mut inquiry = inquiry.ok_or(LeaseError::LeaderChanged)?;
+        // See `LeaseInquiry`: this must begin after the questions came in, and what follows must be in
         // this order.
         match tokio::time::timeout_at(deadline, self.handle.read(|_| ())).await {
             Ok(read) => read.map_err(LeaseError::from)?,
             Err(_elapsed) => return Err(LeaseError::TimedOut),
         }
-        if self.leads() != Some(term) {
-            return Err(LeaseError::LeaderChanged);
-        }
-        if renew {
-            self.renew_here(term, asked, deadline).await
-        } else {
-            self.times_here(term, asked)
-        }
-    }
-
-    fn times_here(&self, term: u64, asked: &[Asked]) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
-        let now_ms = self.clock.now_ms();
-        let deadlines = self.clock.deadlines();
-        if deadlines.term() != Some(term) {
-            return Err(LeaseError::LeaderChanged);
-        }
-        Ok(asked.iter().map(|asked| deadlines.time(asked.lease, now_ms)).collect())
-    }
-
-    /// Renews what can be, at once, and then waits for what comes of those that were proposed to
-    /// end.
-    async fn renew_here(
-        &self,
-        term: u64,
-        asked: &[Asked],
-        deadline: Instant,
-    ) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
         let mut ended = self.clock.ended();
-        let mut times = vec![None; asked.len()];
-        let mut left: Vec<usize> = (0..asked.len()).collect();
         loop {
             ended.borrow_and_update();
-            {
-                let now_ms = self.clock.now_ms();
-                let mut deadlines = self.clock.deadlines();
-                let mut waits = Vec::new();
-                for place in left {
-                    let Asked { lease, arrived_ms } = asked[place];
-                    match deadlines.renew(term, lease, arrived_ms) {
-                        LeaseRenewal::Renewed { .. } => {
-                            times[place] = deadlines.time(lease, now_ms);
-                        }
-                        LeaseRenewal::NotFound => {}
-                        LeaseRenewal::Expiring => waits.push(place),
-                        LeaseRenewal::NotLeading => return Err(LeaseError::LeaderChanged),
-                    }
-                }
-                left = waits;
-            }
-            if left.is_empty() {
-                return Ok(times);
+            let leads = self.leads();
+            let now_ms = self.clock.now_ms();
+            match inquiry.go_on(&mut self.clock.deadlines(), leads, now_ms) {
+                LeaseInquiryStep::Answered(times) => return Ok(times),
+                LeaseInquiryStep::NotLeading => return Err(LeaseError::LeaderChanged),
+                LeaseInquiryStep::Waits => {}
             }
             match tokio::time::timeout_at(deadline, ended.changed()).await {
                 Ok(Ok(())) => {}

@@ -1,33 +1,22 @@
 //! Between members: who does not lead asks the one that does, over the connections that they have
 //! anyway.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_kv::LeaseTime;
+use quorate_kv::{LeaseAsked, LeaseForwards, LeaseTime};
 use quorate_raft::NodeId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Asked, LeaseError, Lessor};
+use super::{LeaseError, Lessor};
+use crate::random::random_u64;
 use crate::transport::{LeaseAnswer, LeaseMessage, LeaseRefusal, LeaseRequest};
 
 /// Requests to peers that wait for their answers. There are no more of them than batches of renewals
 /// and questions of clients under way.
-#[derive(Debug, Default)]
-pub(super) struct Forwards {
-    last: AtomicU64,
-    waiting: Mutex<BTreeMap<u64, Forward>>,
-}
-
 #[derive(Debug)]
-struct Forward {
-    /// Who was asked: nobody else's answer counts.
-    to: NodeId,
-    respond: oneshot::Sender<LeaseAnswer>,
-}
+pub(super) struct Forwards(Mutex<LeaseForwards<oneshot::Sender<LeaseAnswer>>>);
 
 /// Takes the request off the list however it ends.
 struct Forwarded<'a> {
@@ -37,22 +26,24 @@ struct Forwarded<'a> {
 
 impl Drop for Forwarded<'_> {
     fn drop(&mut self) {
-        self.forwards.lock().remove(&self.sequence);
+        self.forwards.lock().forget(self.sequence);
     }
 }
 
 impl Forwards {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Forward>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// None yet, of a life of its own.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(LeaseForwards::new(random_u64())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaseForwards<oneshot::Sender<LeaseAnswer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn answered(&self, from: NodeId, answer: LeaseAnswer) {
-        let mut waiting = self.lock();
-        if waiting.get(&answer.sequence).is_some_and(|forward| forward.to == from)
-            && let Some(forward) = waiting.remove(&answer.sequence)
-        {
+        if let Some(respond) = self.lock().answered(from.0, answer.sequence) {
             // Whoever asked may have gone on meanwhile.
-            let _ = forward.respond.send(answer);
+            let _ = respond.send(answer);
         }
     }
 }
@@ -63,12 +54,11 @@ impl Lessor {
         &self,
         leader: NodeId,
         renew: bool,
-        asked: &[Asked],
+        asked: &[LeaseAsked],
         deadline: Instant,
     ) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
-        let sequence = self.forwards.last.fetch_add(1, Ordering::Relaxed);
         let (respond, response) = oneshot::channel();
-        self.forwards.lock().insert(sequence, Forward { to: leader, respond });
+        let sequence = self.forwards.lock().begin(leader.0, respond);
         let _forwarded = Forwarded { forwards: &self.forwards, sequence };
         let leases = asked.iter().map(|asked| asked.lease).collect();
         let request = LeaseMessage::Request(LeaseRequest { sequence, renew, leases });
@@ -119,9 +109,9 @@ impl Lessor {
             };
             let lessor = Arc::clone(&self);
             tokio::spawn(async move {
-                let asked = request.leases.iter().map(|&lease| Asked { lease, arrived_ms });
-                let asked: Vec<Asked> = asked.collect();
-                let times = lessor.ask_here(request.renew, &asked, lessor.deadline()).await;
+                let asked = request.leases.iter().map(|&lease| LeaseAsked { lease, arrived_ms });
+                let asked = asked.collect();
+                let times = lessor.ask_here(request.renew, asked, lessor.deadline()).await;
                 let outcome = times.map_err(|error| match error {
                     LeaseError::Overload => LeaseRefusal::Overload,
                     _ => LeaseRefusal::NotLeader,

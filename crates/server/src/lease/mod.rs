@@ -1,36 +1,9 @@
 //! Leases while they last: who counts their time, how they are renewed, and how they end.
 //!
-//! # Renewals
-//!
-//! A renewal does not go through the log. The leader makes sure that it still leads, as for a
-//! linearizable read, and then counts the lease's time anew, from the moment at which the renewal came
-//! in. All that wait are renewed with one such read; a member that does not lead passes them on to the
-//! one that does, many in one message.
-//!
-//! Why no lease ends early by that, whoever leads next:
-//!
-//! 1. The read began after the renewal came in, at *a*. It was confirmed, so at some moment after *a*
-//!    a quorum still held to this leader's term; or, with reads under a lease, nobody else could
-//!    have been elected before some moment after *a*.
-//! 2. So a later leader was elected after *a*. It gives each lease its whole time from then on
-//!    ([`LeaseDeadlines::lead`](quorate_kv::LeaseDeadlines::lead)), and no less than until *a* and
-//!    that time: what was answered.
-//! 3. An earlier leader cannot end the lease: what it proposes carries its term, and is not applied
-//!    in an entry of another. If such an entry is of its own term and is committed after all, it
-//!    stands before every entry of this leader's; no read of this leader's is served before it is
-//!    applied, so the renewal finds the lease gone, and says so.
-//! 4. This leader itself does not end what it renews: a lease that it has proposed to end is not
-//!    renewed until that has come to something.
-//!
-//! A read succeeds on a follower too, for it asks the leader. So what is renewed is renewed in the term
-//! in which the read was begun, and only if this member's own status says after the read that it
-//! leads in that term. A member does not lead twice in one term, and its status is published before
-//! anything that it sends can be answered: so the read was confirmed by this member as the leader.
-//!
-//! # Expiry
-//!
-//! Where the member leads, leases whose time is over are proposed to end, many in one command, and one
-//! command at a time.
+//! What is decided, and why no lease ends early by it, is in `quorate_kv`'s `lessor.rs`, where the
+//! simulator runs it too. Here is what waits for what: for the read that makes sure that this member
+//! leads, for a peer's answer, for the next deadline. All renewals that wait are taken together, with
+//! one such read, or in one message to the leader.
 
 mod ask;
 mod expiry;
@@ -39,7 +12,7 @@ mod forward;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_kv::{LeaseId, LeaseTime};
+use quorate_kv::{LeaseAsked, LeaseId, LeaseTime};
 use quorate_raft::{NodeId, Role};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -131,13 +104,6 @@ struct Waiting {
     respond: oneshot::Sender<Result<Option<LeaseTime>, LeaseError>>,
 }
 
-/// A question about a lease, with the moment at which it came in.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    lease: LeaseId,
-    arrived_ms: u64,
-}
-
 impl Lessor {
     /// Starts to count, to expire and to answer. Must be called within a tokio runtime, and once for a
     /// member.
@@ -149,7 +115,7 @@ impl Lessor {
         let (renewals, waiting) = mpsc::channel(config.renewals_waiting_max);
         let messages = handle.lease_messages(config.messages_waiting_max);
         let member = handle.status().id;
-        let forwards = Forwards::default();
+        let forwards = Forwards::new();
         let lessor = Arc::new(Self { config, member, handle, clock, forwards, renewals });
         tokio::spawn(Arc::clone(&lessor).expire());
         tokio::spawn(Arc::clone(&lessor).renew_waiting(waiting));
@@ -185,7 +151,7 @@ impl Lessor {
     /// # Errors
     /// See each variant.
     pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<LeaseTime>, LeaseError> {
-        let asked = Asked { lease, arrived_ms: self.clock.now_ms() };
+        let asked = LeaseAsked { lease, arrived_ms: self.clock.now_ms() };
         let times = self.ask(false, &[asked]).await?;
         Ok(times.into_iter().next().flatten())
     }
@@ -211,9 +177,9 @@ impl Lessor {
     async fn renew_batch(&self, batch: Vec<Waiting>) {
         let asked = |waiting: &Waiting| {
             let Waiting { lease, arrived_ms, .. } = *waiting;
-            Asked { lease, arrived_ms }
+            LeaseAsked { lease, arrived_ms }
         };
-        let asked: Vec<Asked> = batch.iter().map(asked).collect();
+        let asked: Vec<LeaseAsked> = batch.iter().map(asked).collect();
         let answer = self.ask(true, &asked).await;
         for (place, waiting) in batch.into_iter().enumerate() {
             let answer = match &answer {

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quorate_kv::{Command, Kv, LeaseDeadlines, LeaseId, Response};
+use quorate_kv::{Command, Kv, LeaseDeadlines, Response};
 use tokio::sync::{Notify, watch};
 
 use crate::runtime::Clock;
@@ -64,30 +64,23 @@ impl LeaseClock {
 
     /// Takes note of a command that was applied, which has changed `kv` already.
     pub(super) fn applied(&self, kv: &Kv, command: &Command, response: &Response) {
-        match (command, response) {
-            (Command::LeaseGrant(_), Response::LeaseGrant(granted)) => {
-                let mut deadlines = self.deadlines();
-                let before = deadlines.next_deadline();
-                // Since it is counted from now, it lasts longer than whoever asked for it can know.
-                deadlines.grant(granted.lease, granted.ttl_seconds, self.now_ms());
-                let is_nearer = deadlines.next_deadline() != before;
-                drop(deadlines);
-                if is_nearer {
-                    self.nearer.notify_one();
-                }
-            }
-            (Command::LeaseRevoke(lease), _) => self.end(kv, &[*lease]),
-            (Command::LeaseExpire(request), _) => self.end(kv, &request.leases),
-            _ => {}
+        let is_about_leases = matches!(
+            command,
+            Command::LeaseGrant(_) | Command::LeaseRevoke(_) | Command::LeaseExpire(_)
+        );
+        // Most commands are not, and need no lock.
+        if !is_about_leases {
+            return;
         }
-    }
-
-    fn end(&self, kv: &Kv, leases: &[LeaseId]) {
         let mut deadlines = self.deadlines();
-        for lease in leases.iter().filter(|lease| kv.lease_ttl_seconds(**lease).is_none()) {
-            deadlines.end(*lease);
-        }
+        let before = deadlines.next_deadline();
+        let has_ended = deadlines.applied(kv, command, response, self.now_ms());
+        let is_nearer = deadlines.next_deadline() != before;
         drop(deadlines);
-        self.note_ended();
+        if has_ended {
+            self.note_ended();
+        } else if is_nearer {
+            self.nearer.notify_one();
+        }
     }
 }
