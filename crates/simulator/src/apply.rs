@@ -56,6 +56,7 @@ impl<W: Workload> Simulation<W> {
             }
             Some(ApplyItem::Flush(at)) => self.take_flush(place, at)?,
             Some(ApplyItem::Install(at)) => self.install(place, &at)?,
+            Some(ApplyItem::Turn) => self.take_turn(place),
             None => {}
         }
         self.begin_apply(place);
@@ -78,6 +79,7 @@ impl<W: Workload> Simulation<W> {
         if let Some(last) = last {
             self.put_in(place, Input::Event(Event::Applied(last)));
         }
+        self.look_beside(place);
         self.schedule_background(place);
         Ok(())
     }
@@ -86,6 +88,7 @@ impl<W: Workload> Simulation<W> {
         self.checkers.state_machine_safety.applied(place, entry)?;
         self.counters.count(Counter::Applied);
         let member = self.id_of(place);
+        self.tell_time(place);
         let Some(life) = &mut self.members[place].life else { return Ok(()) };
         let index = entry.id.index;
         life.applied = index;

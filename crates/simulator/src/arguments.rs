@@ -16,6 +16,7 @@ Usage: quorate-simulate [OPTIONS]
   --seed N             run this one seed
   --trace              print everything that happens; with --seed
   --watch              with clients that watch
+  --leases             with leases
   --twice              run each seed twice and compare the traces
   --seeds FROM..TO     run these seeds, without TO
   --count K            run so many seeds (20)
@@ -38,6 +39,7 @@ pub(crate) struct Arguments {
     pub(crate) trace: bool,
     pub(crate) twice: bool,
     pub(crate) watch: bool,
+    pub(crate) leases: bool,
     pub(crate) length: Length,
     pub(crate) threads: usize,
     pub(crate) expect: Option<Checker>,
@@ -82,7 +84,8 @@ fn range(text: &str) -> Result<Range<u64>, ArgumentError> {
 pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
     let (mut seed, mut seeds, mut count, mut from) = (None, None, None, 1_u64);
     let (mut seconds_min, mut operations_min, mut threads) = (60_u64, 500, 2);
-    let (mut trace, mut twice, mut watch, mut expect) = (false, false, false, None);
+    let (mut trace, mut twice, mut watch, mut leases) = (false, false, false, false);
+    let mut expect = None;
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("seed") => seed = Some(parser.value()?.parse::<u64>()?),
@@ -95,6 +98,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
             Arg::Long("trace") => trace = true,
             Arg::Long("twice") => twice = true,
             Arg::Long("watch") => watch = true,
+            Arg::Long("leases") => leases = true,
             Arg::Long("expect") => {
                 let name = parser.value()?.string()?;
                 expect = Some(Checker::from_name(&name).ok_or(ArgumentError::Checker)?);
@@ -128,6 +132,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
         trace,
         twice,
         watch,
+        leases,
         length,
         threads,
         expect,

@@ -60,18 +60,26 @@ impl<W: Workload> Simulation<W> {
             Request::Command(_) => RecordKind::Write,
             Request::Read => RecordKind::Read,
             Request::StaleRead => RecordKind::StaleRead,
+            Request::Beside => RecordKind::Beside,
         };
         self.counters.count(Counter::Operations);
         let member = self.id_of(place);
         let number = self.history.records().len();
         self.note(format_args!("{member} is asked for o{number}: {}", Short(&operation)));
+        let beside = matches!(request, Request::Beside).then(|| operation.clone());
         let id = self.history.begin(operation, kind, place);
+        self.asked_ms.push(self.schedule.now_ms());
         match request {
             Request::Command(data) => self.put_in(place, Input::Propose(id, data)),
             Request::Read => self.put_in(place, Input::Read(id)),
             Request::StaleRead => {
                 self.counters.count(Counter::ReadsStale);
                 self.serve(place, id);
+            }
+            Request::Beside => {
+                if let Some(operation) = beside {
+                    self.ask_beside(place, id, operation);
+                }
             }
         }
         id
@@ -80,7 +88,7 @@ impl<W: Workload> Simulation<W> {
     /// A client will not wait any longer. A write may still happen.
     pub(crate) fn give_up(&mut self, operation: OperationId) {
         let unknown = match self.history.record(operation).kind {
-            RecordKind::Write => Outcome::Unknown,
+            RecordKind::Write | RecordKind::Beside => Outcome::Unknown,
             RecordKind::Read | RecordKind::StaleRead => Outcome::Failed,
         };
         self.finish(operation, unknown, None);
@@ -101,7 +109,11 @@ impl<W: Workload> Simulation<W> {
         if let Outcome::Ok(response) = &outcome {
             self.workload.answered(response);
         }
+        let heard = self.workload.goes_beside().then(|| outcome.clone());
         if self.history.end(operation, outcome, read_at) {
+            if let Some(outcome) = heard {
+                self.heard(operation, outcome);
+            }
             self.note(format_args!("o{} {name}", operation.0));
             self.answered(operation);
         }

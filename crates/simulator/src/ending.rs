@@ -54,11 +54,31 @@ impl<W: Workload> Simulation<W> {
         for place in 0..self.members.len() {
             self.probe(place, false)?;
         }
+        self.outlive()?;
         self.converge()?;
         if self.workload.keeps_state() {
             self.tidy_up()?;
         }
         Ok(())
+    }
+
+    /// What ends by itself as time passes must end everywhere, within its time and no sooner.
+    fn outlive(&mut self) -> Verdict {
+        const TIMES: u64 = 2;
+        let slowest_permille = 1000 - self.options.host.drift_permille_max;
+        let spent_within_ms = self.workload.spent_within_ms() * 1000 / slowest_permille;
+        let limit_ms = self.schedule.now_ms() + TIMES * spent_within_ms + self.patience_ms();
+        while self.schedule.now_ms() < limit_ms {
+            let is_spent = |member: &Member<W>| {
+                member.life.as_ref().is_some_and(|life| self.workload.is_spent(&life.machine))
+            };
+            if self.members.iter().all(is_spent) {
+                return Ok(());
+            }
+            let look_ms = self.schedule.now_ms() + LOOK_MS;
+            self.run_until(look_ms, |_| false)?;
+        }
+        Err(late("what was to end by itself did not end".to_owned()))
     }
 
     /// What machines have tidied up reaches the disk with the next flush, and some may wait for one

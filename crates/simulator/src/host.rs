@@ -102,6 +102,7 @@ impl<W: Workload> Simulation<W> {
             self.finish(operation, Outcome::Failed, None);
         }
         self.carry_out(place)?;
+        self.look_beside(place);
         self.schedule_wake(place)
     }
 

@@ -1,6 +1,8 @@
 //! The key-value store behind the replicas: a handful of keys that several clients fight for, with
 //! its records on the member's disk.
 
+mod lease_ledger;
+mod leasing;
 mod machine;
 mod model;
 mod watching;
@@ -9,13 +11,19 @@ use std::sync::Arc;
 
 use quorate_kv::{
     Command, CompactionRequest, Compare, CompareResult, CompareTarget, DeleteRangeRequest,
-    KeyRange, KeyValue, KvError, PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
+    KeyRange, KeyValue, KvError, LeaseExpireRequest, LeaseGrantRequest, LeaseId, LeaseTime,
+    PutRequest, RangeRequest, RequestOp, Revision, TxnRequest,
 };
+use quorate_raft::EntryId;
 
 use crate::counters::{Counter, Counters};
 use crate::rng::Rng;
-use crate::workload::{BoxedReading, Home, Opened, Request, Workload};
+use crate::workload::{
+    BesideAction, BesideEvent, BoxedReading, Home, Moment, Opened, Request, Workload,
+};
 
+use lease_ledger::LeaseLedger;
+pub use lease_ledger::LeaseTally;
 pub use machine::{KvMachine, KvMachineError, KvStaged};
 pub use model::KvModel;
 pub use watching::WatchTally;
@@ -25,6 +33,12 @@ use watching::Watchers;
 const KEYS: u64 = 6;
 /// Values are padded to this length now and then, so that byte limits bind.
 const PADDED_BYTES_MAX: u64 = 1500;
+/// Leases whose ids clients choose.
+const LEASES: u64 = 6;
+/// Leases last from one second to so many.
+const LEASE_SECONDS_MAX: u64 = 8;
+/// Of so many operations in a thousand one is about leases, where there are any.
+const LEASES_PERMILLE: u64 = 350;
 /// How far back reads of old revisions and compactions go.
 const REVISIONS_BACK_MAX: u64 = 40;
 
@@ -46,6 +60,22 @@ pub enum KvOperation {
     Shuffle([u8; 3], Vec<u8>),
     /// Forgets what is older than this revision.
     Compact(i64),
+    /// Makes a lease of this id that lasts so many seconds.
+    LeaseGrant(i64, i64),
+    /// Ends a lease, with its keys.
+    LeaseRevoke(i64),
+    /// Writes keys in one transaction, and attaches them to a lease.
+    PutLeased(Vec<u8>, Vec<u8>, i64),
+    /// Writes a key, and leaves it attached to what it is attached to.
+    PutKeepingLease(u8, Vec<u8>),
+    /// What a leader asks for: ends these leases, if it still leads.
+    Expire(LeaseExpireRequest),
+    /// Reads all leases with their keys.
+    Leases,
+    /// Has a lease last its whole time again. Goes beside the log.
+    KeepAlive(i64),
+    /// Asks how long a lease has left. Goes beside the log.
+    TimeToLive(i64),
     /// Reads a key.
     Get(u8),
     /// Reads all keys.
@@ -69,6 +99,10 @@ pub struct KvAnswer {
     pub deleted: i64,
     /// What was read, and what was there before.
     pub records: Vec<KeyValue>,
+    /// The leases, each with how long it lasts in seconds and its keys.
+    pub leases: Vec<(LeaseId, i64, Vec<Vec<u8>>)>,
+    /// How long a lease has left.
+    pub lease: Option<LeaseTime>,
     /// Why the store refused.
     pub error: Option<KvError>,
 }
@@ -81,6 +115,16 @@ pub struct KvWorkload {
     revision: i64,
     /// Clients that watch, if there are any.
     watchers: Option<Watchers>,
+    /// What was promised about leases, if there are any.
+    leases: Option<LeaseLedger>,
+}
+
+impl KvAnswer {
+    /// What the leader says of a lease.
+    fn of_lease(time: Option<LeaseTime>) -> Self {
+        let error = time.is_none().then_some(KvError::LeaseNotFound);
+        Self { succeeded: time.is_some(), lease: time, error, ..Self::default() }
+    }
 }
 
 pub(crate) fn key_of(number: u8) -> Vec<u8> {
@@ -117,6 +161,18 @@ impl KvWorkload {
         Self { watchers: Some(Watchers::new(seed)), ..Self::default() }
     }
 
+    /// The same with leases, which clients grant, keep alive and attach keys to.
+    pub fn with_leases(mut self) -> Self {
+        self.leases = Some(LeaseLedger::new());
+        self
+    }
+
+    /// Follows what leases have come through.
+    pub fn lease_tally(&self) -> impl Fn() -> LeaseTally + use<> {
+        let leases = self.leases.clone();
+        move || leases.as_ref().map_or_else(LeaseTally::default, LeaseLedger::tally)
+    }
+
     /// Follows what those that watch have come through.
     pub fn watch_tally(&self) -> impl Fn() -> WatchTally + use<> {
         let watchers = self.watchers.clone();
@@ -134,6 +190,31 @@ impl KvWorkload {
     fn old_revision(&self, rng: &mut Rng) -> i64 {
         let back = i64::try_from(rng.below(REVISIONS_BACK_MAX)).expect("small");
         self.revision + 1 - back
+    }
+
+    /// Something about leases. Some keep theirs alive, others do not.
+    fn draw_about_leases(&mut self, rng: &mut Rng, leases: &LeaseLedger) -> KvOperation {
+        let lease = leases.pick(rng, LEASES).0;
+        let key = u8::try_from(rng.below(KEYS)).expect("few keys");
+        match rng.below(100) {
+            0..14 => {
+                let chosen = rng.between(1, LEASES).cast_signed();
+                // As the server chooses one where the client leaves that to it.
+                let random = (rng.number() >> 1).max(1).cast_signed();
+                let seconds = rng.between(1, LEASE_SECONDS_MAX).cast_signed();
+                KvOperation::LeaseGrant(if rng.chance(500) { chosen } else { random }, seconds)
+            }
+            14..42 => KvOperation::PutLeased(vec![key], self.value(0), lease),
+            42..50 => {
+                let second = u8::try_from((u64::from(key) + 1) % KEYS).expect("few keys");
+                KvOperation::PutLeased(vec![key, second], self.value(0), lease)
+            }
+            50..54 => KvOperation::PutKeepingLease(key, self.value(0)),
+            54..58 => KvOperation::LeaseRevoke(lease),
+            58..62 => KvOperation::Leases,
+            62..88 => KvOperation::KeepAlive(lease),
+            _ => KvOperation::TimeToLive(lease),
+        }
     }
 
     fn command(operation: &KvOperation) -> Option<Command> {
@@ -165,7 +246,24 @@ impl KvWorkload {
                     ..RangeRequest::default()
                 })],
             }),
-            KvOperation::Get(_)
+            KvOperation::LeaseGrant(lease, ttl_seconds) => Command::LeaseGrant(LeaseGrantRequest {
+                lease: LeaseId(*lease),
+                ttl_seconds: *ttl_seconds,
+            }),
+            KvOperation::LeaseRevoke(lease) => Command::LeaseRevoke(LeaseId(*lease)),
+            KvOperation::PutLeased(keys, value, lease) => {
+                let lease = LeaseId(*lease);
+                let put = |&key| RequestOp::Put(PutRequest { lease, ..put_of(key, value) });
+                txn_of(keys.iter().map(put).collect())
+            }
+            KvOperation::PutKeepingLease(key, value) => {
+                Command::Put(PutRequest { ignore_lease: true, ..put_of(*key, value) })
+            }
+            KvOperation::Expire(request) => Command::LeaseExpire(request.clone()),
+            KvOperation::Leases
+            | KvOperation::KeepAlive(_)
+            | KvOperation::TimeToLive(_)
+            | KvOperation::Get(_)
             | KvOperation::List
             | KvOperation::ListAt(_)
             | KvOperation::StaleGet(_)
@@ -196,14 +294,24 @@ impl Workload for KvWorkload {
     }
 
     fn open(&self, home: &Home<'_>) -> Result<Opened<KvMachine>, KvMachineError> {
-        KvMachine::open(home, self.watchers.as_ref())
+        if let Some(leases) = &self.leases {
+            leases.learn(home.options);
+        }
+        KvMachine::open(home, self.watchers.as_ref(), self.leases.as_ref())
     }
 
     fn check(&self, _: &KvMachine) -> Result<(), String> {
-        self.watchers.as_ref().and_then(Watchers::violation).map_or(Ok(()), Err)
+        let watched = self.watchers.as_ref().and_then(Watchers::violation);
+        let wrong = watched.or_else(|| self.leases.as_ref().and_then(LeaseLedger::violation));
+        wrong.map_or(Ok(()), Err)
     }
 
     fn draw(&mut self, rng: &mut Rng) -> KvOperation {
+        if let Some(leases) = self.leases.clone()
+            && rng.chance(LEASES_PERMILLE)
+        {
+            return self.draw_about_leases(rng, &leases);
+        }
         let key = u8::try_from(rng.below(KEYS)).expect("few keys");
         let [second, third] = [1, 2].map(|on| u8::try_from((u64::from(key) + on) % KEYS));
         let (second, third) = (second.expect("few keys"), third.expect("few keys"));
@@ -247,11 +355,15 @@ impl Workload for KvWorkload {
                 Request::Command(Arc::from(bytes))
             }
             (None, KvOperation::StaleGet(_) | KvOperation::StaleListAt(_)) => Request::StaleRead,
+            (None, KvOperation::KeepAlive(_) | KvOperation::TimeToLive(_)) => Request::Beside,
             (None, _) => Request::Read,
         }
     }
 
     fn read(&self, machine: &KvMachine, operation: &KvOperation) -> KvAnswer {
+        if *operation == KvOperation::Leases {
+            return machine.leases();
+        }
         machine.read(&Self::range(operation))
     }
 
@@ -261,20 +373,81 @@ impl Workload for KvWorkload {
         }
     }
 
+    fn count(&self, counters: &mut Counters) {
+        if let Some(watchers) = &self.watchers {
+            watchers.tally().count(counters);
+        }
+        if let Some(leases) = &self.leases {
+            leases.tally().count(counters);
+        }
+    }
+
     fn begin_read(
         &self,
         machine: &mut KvMachine,
         operation: &KvOperation,
     ) -> Option<BoxedReading<Self>> {
+        if *operation == KvOperation::Leases {
+            return None;
+        }
         machine.begin_read(&Self::range(operation))
     }
 
+    fn heard(
+        &mut self,
+        operation: &KvOperation,
+        response: &KvAnswer,
+        asked_ms: u64,
+        heard_ms: u64,
+    ) {
+        let Some(leases) = &self.leases else { return };
+        let (lease, is_grant) = match operation {
+            KvOperation::LeaseGrant(lease, _) => (*lease, true),
+            KvOperation::KeepAlive(lease) | KvOperation::TimeToLive(lease) => (*lease, false),
+            _ => return,
+        };
+        if response.error == Some(KvError::LeaseExists) {
+            return;
+        }
+        leases.heard(LeaseId(lease), is_grant, response.lease, asked_ms, heard_ms);
+    }
+
+    fn goes_beside(&self) -> bool {
+        self.leases.is_some()
+    }
+
+    fn tell_time(&self, machine: &mut KvMachine, moment: &Moment) {
+        machine.tell_time(moment);
+    }
+
+    fn beside(
+        &self,
+        machine: &mut KvMachine,
+        event: BesideEvent<KvOperation, KvAnswer>,
+        moment: &Moment,
+    ) -> Vec<BesideAction<KvOperation, KvAnswer>> {
+        machine.beside(event, moment)
+    }
+
+    fn is_spent(&self, machine: &KvMachine) -> bool {
+        self.leases.is_none() || machine.leases().leases.is_empty()
+    }
+
+    fn spent_within_ms(&self) -> u64 {
+        LEASE_SECONDS_MAX * 1000
+    }
+
     fn model_write(model: &mut KvModel, operation: &KvOperation) -> KvAnswer {
-        model.write(operation)
+        model.write(operation, 0)
+    }
+
+    fn model_write_in(model: &mut KvModel, operation: &KvOperation, entry: EntryId) -> KvAnswer {
+        model.write(operation, entry.term.0)
     }
 
     fn model_read(model: &KvModel, operation: &KvOperation) -> KvAnswer {
         match operation {
+            KvOperation::Leases => model.leases(),
             KvOperation::Get(key) | KvOperation::StaleGet(key) => model.read(Some(*key), 0),
             KvOperation::ListAt(revision) | KvOperation::StaleListAt(revision) => {
                 model.read(None, *revision)
@@ -288,6 +461,9 @@ impl Workload for KvWorkload {
     }
 
     fn audit(&self, machine: &KvMachine, model: &KvModel) -> Result<(), String> {
+        if machine.leases() != model.leases() {
+            return Err(format!("leases are {:?}, not {:?}", machine.leases(), model.leases()));
+        }
         model.compare(&machine.records(), machine.deletions_left())
     }
 }
@@ -308,6 +484,7 @@ mod tests {
     fn machine_and_model_answer_alike() {
         let mut workload = KvWorkload::default();
         let mut rng = Rng::new(3);
+        let options = Options::draw(1, Length::default());
         let home = Home {
             disk: Arc::new(MemoryDisk::new(1)),
             directory: Path::new("store"),
@@ -316,7 +493,8 @@ mod tests {
             log_base: &SnapshotMeta::default(),
             log_last: LogIndex(0),
             log: &|index| (index == LogIndex(0)).then_some(Term(0)),
-            storage: &Options::draw(1, Length::default()).storage,
+            storage: &options.storage,
+            options: &options,
         };
         let mut machine = workload.open(&home).unwrap().machine;
         let mut model = KvModel::default();

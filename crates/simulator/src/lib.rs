@@ -73,6 +73,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod beside;
 mod checkers;
 mod clients;
 mod counters;
@@ -105,7 +106,8 @@ pub use counters::{Counter, CounterKind, Counters};
 pub use explore::{Bounds, BoundsError, Change, Exploration, MEMBERS_MAX, Start, explore};
 pub use in_memory::{Answer, Answering, Asked, Commands, InMemory};
 pub use kv_workload::{
-    KvAnswer, KvMachine, KvMachineError, KvModel, KvOperation, KvStaged, KvWorkload, WatchTally,
+    KvAnswer, KvMachine, KvMachineError, KvModel, KvOperation, KvStaged, KvWorkload, LeaseTally,
+    WatchTally,
 };
 pub use options::{
     ClientOptions, FaultKind, FaultOptions, HostOptions, Length, NetworkOptions, Options,
@@ -120,6 +122,6 @@ pub use simulation::{Report, Simulation};
 pub use trace::{TraceMode, checksum};
 pub use violation::{Checker, Violation};
 pub use workload::{
-    BoxedReading, History, Home, MachineError, Opened, OperationId, Outcome, Reading, Record,
-    RecordKind, Request, Workload,
+    BesideAction, BesideEvent, BoxedReading, History, Home, MachineError, Moment, Opened,
+    OperationId, Outcome, Reading, Record, RecordKind, Request, Workload,
 };

@@ -12,7 +12,7 @@ use std::time::Instant;
 use arguments::{Arguments, Parsed};
 use quorate_simulator::{
     Checker, Comparison, Counter, Counters, KvWorkload, Length, Report, TAIL_LINES, TraceMode,
-    compare_twice, run_seed_of, run_seed_with_tail, run_seeds_of,
+    compare_twice, run_seed_of, run_seeds_of,
 };
 
 /// Violations that are shown in full; more are only counted.
@@ -66,16 +66,15 @@ fn run(arguments: &Arguments) -> ExitCode {
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn workload(watch: bool) -> KvWorkload {
-    if watch { KvWorkload::watched(WATCH_SEED) } else { KvWorkload::default() }
+fn workload(arguments: &Arguments) -> KvWorkload {
+    let watched =
+        if arguments.watch { KvWorkload::watched(WATCH_SEED) } else { KvWorkload::default() };
+    if arguments.leases { watched.with_leases() } else { watched }
 }
 
 fn run_one(seed: u64, length: Length, arguments: &Arguments) -> bool {
-    let report = match (arguments.trace, arguments.watch) {
-        (false, false) => run_seed_with_tail(seed, length),
-        (true, watch) => run_seed_of(seed, length, TraceMode::Print, workload(watch)),
-        (false, true) => run_seed_of(seed, length, TraceMode::Tail(TAIL_LINES), workload(true)),
-    };
+    let trace = if arguments.trace { TraceMode::Print } else { TraceMode::Tail(TAIL_LINES) };
+    let report = run_seed_of(seed, length, trace, workload(arguments));
     say(&report.counters);
     show(&report);
     report.violation.is_none()
@@ -107,7 +106,7 @@ fn run_many(arguments: &Arguments) -> bool {
     let mut totals = Totals::default();
     let count = seeds.end.saturating_sub(seeds.start);
     let take = |report: Report| totals.take(&report, *expect);
-    run_seeds_of(|| workload(arguments.watch), seeds.start, count, *length, *threads, take);
+    run_seeds_of(|| workload(arguments), seeds.start, count, *length, *threads, take);
     let seconds = started.elapsed().as_secs_f64();
     match expect {
         Some(checker) => totals.conclude_expected(*checker),

@@ -1,6 +1,6 @@
 //! One member as its host sees it: what survives its deaths, and what belongs to one life.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_disk::MemoryDisk;
 use quorate_raft::{
@@ -13,7 +13,7 @@ use quorate_wal::Wal;
 use crate::life_disk::LifeDisk;
 use crate::schedule::{LifeNumber, Occurrence, Place};
 use crate::transfer::{Receiving, Sending};
-use crate::workload::{BoxedReading, MachineError, OperationId, Workload};
+use crate::workload::{BesideEvent, BoxedReading, MachineError, OperationId, Workload};
 
 /// A member. Its disk and its clock outlive it.
 pub(crate) struct Member<W: Workload> {
@@ -112,6 +112,13 @@ pub(crate) struct Life<W: Workload> {
     pub(crate) staged: BTreeMap<EntryId, Staged<W>>,
     /// Reads that are being done in slices.
     pub(crate) readings: BTreeMap<OperationId, (LogIndex, BoxedReading<W>)>,
+    /// What there is to be seen to beside the log.
+    pub(crate) beside: Vec<BesideEvent<W::Operation, W::Response>>,
+    pub(crate) beside_scheduled: bool,
+    /// When it will be looked at next, in simulated time.
+    pub(crate) beside_wake_ms: Option<u64>,
+    /// What clients have asked for beside the log.
+    pub(crate) asked_beside: BTreeSet<OperationId>,
     /// Whose answers wait for a proposal to be applied.
     pub(crate) proposals: BTreeMap<RequestId, OperationId>,
     pub(crate) reads: BTreeMap<ReadId, Vec<OperationId>>,
@@ -162,6 +169,8 @@ pub(crate) enum ApplyItem {
     Flush(SnapshotMeta),
     /// Become the staged state.
     Install(SnapshotMeta),
+    /// Let what goes beside the log have its turn.
+    Turn,
 }
 
 /// What the store's thread does, in order.
@@ -310,6 +319,10 @@ impl<W: Workload> Life<W> {
             receiving: None,
             staged: BTreeMap::new(),
             readings: BTreeMap::new(),
+            beside: Vec::new(),
+            beside_scheduled: false,
+            beside_wake_ms: None,
+            asked_beside: BTreeSet::new(),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             role: Role::Follower,
@@ -327,11 +340,15 @@ impl<W: Workload> Life<W> {
         let reads = self.reads.values().flatten().map(|&id| (id, false));
         let served = self.applies.iter().flat_map(|item| match item {
             ApplyItem::Serve(ids) => ids.as_slice(),
-            ApplyItem::Entries(_) | ApplyItem::Flush(_) | ApplyItem::Install(_) => &[],
+            ApplyItem::Entries(_)
+            | ApplyItem::Flush(_)
+            | ApplyItem::Install(_)
+            | ApplyItem::Turn => &[],
         });
         let read = self.readings.keys().map(|&id| (id, false));
+        let beside = self.asked_beside.iter().map(|&id| (id, true));
         let unread = reads.chain(served.map(|&id| (id, false))).chain(read);
-        inbox.chain(proposals).chain(unread).collect()
+        inbox.chain(proposals).chain(unread).chain(beside).collect()
     }
 }
 

@@ -154,6 +154,17 @@ impl Network {
         (self.passes(from, to) && !breaks).then_some(delay_ms)
     }
 
+    /// After how many milliseconds a message arrives that is never sent twice; `None` where it is
+    /// lost.
+    pub(crate) fn send_once(&mut self, from: Place, to: Place) -> Option<u64> {
+        let is_lost = self.rng.chance(self.options.drop_permille);
+        let is_slow = self.rng.chance(self.options.slow_permille);
+        let delay_ms_max =
+            if is_slow { self.options.slow_ms_max } else { self.options.delay_ms_max };
+        let delay_ms = self.rng.between(0, delay_ms_max);
+        (self.passes(from, to) && !is_lost).then_some(delay_ms)
+    }
+
     fn archive(&mut self, sent: &Sent) {
         if self.options.replay_permille == 0 || !self.rng.chance(ARCHIVED_PERMILLE) {
             return;

@@ -44,6 +44,8 @@ pub(crate) enum Task {
     Background,
     /// It does a slice of a read.
     Read(OperationId),
+    /// Its host sees to what there is beside the log.
+    Beside,
     /// It opens a connection to send a snapshot over.
     Connect {
         /// To whom.
@@ -95,6 +97,17 @@ pub(crate) enum Occurrence {
         stage: Stage,
         /// The number of the partition that this is.
         partition: u64,
+    },
+    /// A message beside the log arrives.
+    Beside {
+        /// The sender.
+        from: Place,
+        /// The receiver.
+        to: Place,
+        /// The life of the receiver to which the connection was.
+        life: LifeNumber,
+        /// Its number.
+        message: u64,
     },
     /// A link that was cut is there again.
     Reconnect(Place, Place),

@@ -1,6 +1,7 @@
 //! The run: one thread, one queue, one clock. Everything that happens is taken off the queue in
 //! order, and whatever it brings about is put back on it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -17,7 +18,7 @@ use crate::rng::Rng;
 use crate::schedule::{LifeNumber, Occurrence, Place, Schedule, Task};
 use crate::trace::{Shown, Trace, TraceMode};
 use crate::violation::{Checker, Violation};
-use crate::workload::{History, Workload};
+use crate::workload::{History, OperationId, Workload};
 
 /// How far the number of a member is from that of the one whose place it took: more than there are
 /// places.
@@ -53,6 +54,10 @@ pub struct Simulation<W: Workload> {
     pub(crate) partition_last: u64,
     /// Numbers snapshots and the connections that they travel on.
     pub(crate) transfer_last: u64,
+    /// When each operation was asked for, in simulated milliseconds.
+    pub(crate) asked_ms: Vec<u64>,
+    /// What members have asked for themselves: which life of which, and its number there.
+    pub(crate) asked_beside: BTreeMap<OperationId, (Place, LifeNumber, u64)>,
     /// The faults are over.
     pub(crate) healed: bool,
     /// The term of the leader under which a probe last wrote something.
@@ -119,6 +124,8 @@ impl<W: Workload> Simulation<W> {
             life_last: LifeNumber(0),
             partition_last: 0,
             transfer_last: 0,
+            asked_ms: Vec::new(),
+            asked_beside: BTreeMap::new(),
             healed: false,
             written_under: None,
             members,
@@ -143,6 +150,7 @@ impl<W: Workload> Simulation<W> {
         self.counters.add(Counter::SimulatedMs, now_ms);
         self.counters.add(Counter::Commits, self.checkers.committed() as u64);
         self.count_outcomes();
+        self.workload.count(&mut self.counters);
         Report {
             seed: self.options.seed,
             violation: verdict.err(),
@@ -239,6 +247,9 @@ impl<W: Workload> Simulation<W> {
             Occurrence::Fade { place, stage, partition } => {
                 self.go_on_fading(place, stage, partition);
             }
+            Occurrence::Beside { from, to, life, message } => {
+                self.deliver_beside(from, to, life, message);
+            }
             Occurrence::Reconnect(from, to) => self.reconnect(from, to),
             Occurrence::MakeRoom(place) => self.make_room(place),
             Occurrence::Part { from, to, connection, part } => {
@@ -272,6 +283,10 @@ impl<W: Workload> Simulation<W> {
             Task::Background => self.go_on_in_background(place),
             Task::Read(operation) => {
                 self.go_on_reading(place, operation);
+                Ok(())
+            }
+            Task::Beside => {
+                self.go_beside(place);
                 Ok(())
             }
             Task::Connect { to, transfer } => self.connect(place, to, transfer),

@@ -126,6 +126,7 @@ impl<W: Workload> Simulation<W> {
             log_last: recovered.last,
             log: &|index| term_in(recovered, index),
             storage: &self.options.storage,
+            options: &self.options,
         };
         let opened = self.workload.open(&home).map_err(|error| {
             let evidence = format!("{} could not open its store: {error}", self.id_of(place));

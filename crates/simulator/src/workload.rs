@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::path::Path;
 
 use quorate_disk::Disk;
-use quorate_raft::{LogIndex, NodeId, RequestId, SnapshotMeta, Term};
+use quorate_raft::{EntryId, LogIndex, Millis, NodeId, RequestId, SnapshotMeta, Term};
 use quorate_replica::StateMachine;
 
 use crate::counters::{Counter, Counters};
-use crate::options::StorageOptions;
+use crate::options::{Options, StorageOptions};
 use crate::rng::Rng;
 
 /// A state machine with its clients and its model.
@@ -52,9 +52,59 @@ pub trait Workload {
         let _ = response;
     }
 
+    /// A client that asked at one simulated time has heard this at another, both in milliseconds.
+    fn heard(
+        &mut self,
+        operation: &Self::Operation,
+        response: &Self::Response,
+        asked_ms: u64,
+        heard_ms: u64,
+    ) {
+        let _ = (operation, response, asked_ms, heard_ms);
+    }
+
+    /// Whether there is anything to do beside the log. If not, `beside` is never called.
+    fn goes_beside(&self) -> bool {
+        false
+    }
+
+    /// The machine is about to apply something, at this moment.
+    fn tell_time(&self, machine: &mut Self::Machine, moment: &Moment) {
+        let _ = (machine, moment);
+    }
+
+    /// What a member's host does beside the log, as the server's tasks do beside its replica: it is
+    /// told of what happens, and says what is to be done.
+    fn beside(
+        &self,
+        machine: &mut Self::Machine,
+        event: BesideEvent<Self::Operation, Self::Response>,
+        moment: &Moment,
+    ) -> Vec<BesideAction<Self::Operation, Self::Response>> {
+        let _ = (machine, event, moment);
+        Vec::new()
+    }
+
+    /// Whether nothing is left in the machine that ends by itself as time passes.
+    fn is_spent(&self, machine: &Self::Machine) -> bool {
+        let _ = machine;
+        true
+    }
+
+    /// Within how many milliseconds that must be so, by the clock of a member, once there are no
+    /// faults and nobody asks for anything.
+    fn spent_within_ms(&self) -> u64 {
+        0
+    }
+
     /// The machine is about to hand out a flush: for what is worth counting.
     fn before_flush(&self, machine: &Self::Machine, counters: &mut Counters) {
         let _ = (machine, counters);
+    }
+
+    /// The run is over: for what is worth counting in all of it.
+    fn count(&self, counters: &mut Counters) {
+        let _ = counters;
     }
 
     /// A write that cannot fail but for want of a leader.
@@ -82,6 +132,16 @@ pub trait Workload {
 
     /// What the model answers to a write, changing it.
     fn model_write(model: &mut Self::Model, operation: &Self::Operation) -> Self::Response;
+
+    /// The same for a workload to which it matters in which entry a write stands.
+    fn model_write_in(
+        model: &mut Self::Model,
+        operation: &Self::Operation,
+        entry: EntryId,
+    ) -> Self::Response {
+        let _ = entry;
+        Self::model_write(model, operation)
+    }
 
     /// What the model answers to a read.
     fn model_read(model: &Self::Model, operation: &Self::Operation) -> Self::Response;
@@ -113,6 +173,78 @@ pub trait Workload {
     }
 }
 
+/// When and where something happens beside the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The simulated time, which nobody in the cluster knows, in milliseconds.
+    pub simulated_ms: u64,
+    /// What the member's clock shows.
+    pub local: Millis,
+    /// The member.
+    pub member: NodeId,
+    /// The term that it leads in, by its own last word.
+    pub leads: Option<Term>,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Tells its life from others.
+    pub boot: u64,
+}
+
+/// Something that happens beside the log.
+#[derive(Clone, Debug)]
+pub enum BesideEvent<O, R> {
+    /// A client asks for this.
+    Asked(OperationId, O),
+    /// A message has come, of this number among all that the workload has sent.
+    Message {
+        /// Its sender.
+        from: NodeId,
+        /// Its number.
+        message: u64,
+    },
+    /// What it asked for itself with this number has ended.
+    Ended {
+        /// The number.
+        number: u64,
+        /// How.
+        outcome: Outcome<R>,
+    },
+    /// Its turn has come among what is applied.
+    Turn,
+    /// Time has passed, or something else may have changed.
+    Look,
+}
+
+/// Something to be done beside the log.
+#[derive(Clone, Debug)]
+pub enum BesideAction<O, R> {
+    /// Ask this member for something, through the log or as a linearizable read.
+    Ask {
+        /// A number to know it by.
+        number: u64,
+        /// What.
+        operation: O,
+    },
+    /// Send the message of this number.
+    Send {
+        /// To this member.
+        to: NodeId,
+        /// Its number.
+        message: u64,
+    },
+    /// Answer a client.
+    Answer {
+        /// What it asked for.
+        operation: OperationId,
+        /// What comes of it.
+        outcome: Outcome<R>,
+    },
+    /// Have a turn among what is applied, after what is there already.
+    Turn,
+    /// Look again when the member's clock shows this.
+    WakeAt(Millis),
+}
+
 /// Where a machine finds what it has kept.
 pub struct Home<'a> {
     /// The member's disk, for this life.
@@ -131,6 +263,8 @@ pub struct Home<'a> {
     pub log: &'a dyn Fn(LogIndex) -> Option<Term>,
     /// The limits of this seed.
     pub storage: &'a StorageOptions,
+    /// Everything that this seed decides.
+    pub options: &'a Options,
 }
 
 /// A machine at the start of a member's life.
@@ -164,6 +298,8 @@ pub enum Request {
     Read,
     /// As a read of whatever the member asked has applied.
     StaleRead,
+    /// Beside the log.
+    Beside,
 }
 
 /// An operation, by its place in the history.
@@ -210,6 +346,8 @@ pub enum RecordKind {
     Read,
     /// As a read of whatever is there.
     StaleRead,
+    /// Beside the log.
+    Beside,
 }
 
 /// All operations of a run, in the order in which they were asked for.

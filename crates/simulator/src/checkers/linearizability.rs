@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{LogIndex, RequestId};
+use quorate_raft::{EntryId, LogIndex, RequestId};
 
 use super::Verdict;
 use super::state_machine_safety::AppliedEntry;
@@ -51,7 +51,7 @@ pub(crate) fn check_linearizability<W: Workload>(
                 return Err(Violation::new(Checker::Linearizability, evidence));
             };
             positions[id.0] = Some(index);
-            check_write::<W>(history, &mut model, id, index)?;
+            check_write::<W>(history, &mut model, id, EntryId { index, term: entry.term })?;
         }
         check_reads::<W>(history, &model, reads_at.get(&index))?;
     }
@@ -65,10 +65,10 @@ fn check_write<W: Workload>(
     history: &History<W::Operation, W::Response>,
     model: &mut W::Model,
     id: OperationId,
-    index: LogIndex,
+    entry: EntryId,
 ) -> Verdict {
-    let record = history.record(id);
-    let expected = W::model_write(model, &record.operation);
+    let (record, index) = (history.record(id), entry.index);
+    let expected = W::model_write_in(model, &record.operation, entry);
     match &record.ended {
         Some((_, Outcome::Ok(found))) if *found != expected => fails(format!(
             "{:?} at index {index} was answered {found:?}, not {expected:?}",
@@ -110,7 +110,7 @@ fn check_order<O: std::fmt::Debug, R>(
     // Moment, whether something was answered then (else asked for), and which operation.
     let mut moments: Vec<(u64, bool, OperationId)> = Vec::new();
     for (place, record) in history.records().iter().enumerate() {
-        if record.kind == RecordKind::StaleRead {
+        if matches!(record.kind, RecordKind::StaleRead | RecordKind::Beside) {
             continue;
         }
         moments.push((record.invoked, false, OperationId(place)));
@@ -135,7 +135,9 @@ fn check_order<O: std::fmt::Debug, R>(
             // A write has its own place; a read may stand right after the entry it was served at.
             let too_early = match record.kind {
                 RecordKind::Write => position <= answered,
-                RecordKind::Read | RecordKind::StaleRead => position < answered,
+                RecordKind::Read | RecordKind::StaleRead | RecordKind::Beside => {
+                    position < answered
+                }
             };
             if too_early {
                 return fails(format!(

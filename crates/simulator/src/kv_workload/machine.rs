@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_kv::{
-    Command, DecodeError, History, HistoryError, KvConfig, KvError, KvEvent, RangeCursor,
-    RangeRequest, RangeResponse, ReadError, RecordId, Response, ResponseOp, Revision,
+    Command, DecodeError, History, HistoryError, KvConfig, KvError, KvEvent, LeaseId, LeaseTime,
+    RangeCursor, RangeRequest, RangeResponse, ReadError, RecordId, Response, ResponseOp, Revision,
 };
 use quorate_raft::{Configuration, EntryId, LogIndex, Member, NodeId, RequestId, SnapshotMeta};
 use quorate_replica::{
@@ -17,10 +17,14 @@ use quorate_store::{
 };
 use thiserror::Error;
 
+use super::lease_ledger::LeaseLedger;
+use super::leasing::{Leasing, LeasingConfig};
 use super::watching::{Watchers, Watching};
-use super::{KvAnswer, KvWorkload};
+use super::{KvAnswer, KvOperation, KvWorkload};
 use crate::counters::Counter;
-use crate::workload::{BoxedReading, Home, Opened, Reading};
+use crate::options::Options;
+use crate::rng::Rng;
+use crate::workload::{BesideAction, BesideEvent, BoxedReading, Home, Moment, Opened, Reading};
 
 /// Why the machine cannot go on.
 #[derive(Debug, Error)]
@@ -62,6 +66,7 @@ pub struct KvMachine {
     background_done: DoneSlot,
     slice_keys: usize,
     watching: Option<Watching>,
+    leasing: Option<Leasing>,
 }
 
 type DoneSlot = Arc<Mutex<Option<StoreDone>>>;
@@ -130,6 +135,7 @@ impl KvMachine {
     pub(super) fn open(
         home: &Home<'_>,
         watchers: Option<&Watchers>,
+        leases: Option<&LeaseLedger>,
     ) -> Result<Opened<Self>, KvMachineError> {
         let identity = Identity { cluster: home.cluster, member: home.member.0 };
         let storage = home.storage;
@@ -171,10 +177,41 @@ impl KvMachine {
             background_done: DoneSlot::default(),
             slice_keys: storage.slice_records,
             watching: None,
+            leasing: leases
+                .map(|leases| Leasing::new(leasing_config(home.options), leases.clone())),
         };
         let revision = machine.stored.kv().revision();
         machine.watching = watchers.map(|watchers| watchers.at(revision));
         Ok(Opened { machine, position, reached })
+    }
+
+    /// All leases with their keys.
+    pub(super) fn leases(&self) -> KvAnswer {
+        let kv = self.stored.kv();
+        let with_keys = |(lease, ttl_seconds): (LeaseId, i64)| {
+            (lease, ttl_seconds, kv.lease_keys(lease).map(<[u8]>::to_vec).collect())
+        };
+        KvAnswer {
+            revision: kv.revision().0,
+            succeeded: true,
+            leases: kv.leases().map(with_keys).collect(),
+            ..KvAnswer::default()
+        }
+    }
+
+    pub(super) fn tell_time(&mut self, moment: &Moment) {
+        if let Some(leasing) = &mut self.leasing {
+            leasing.tell_time(moment);
+        }
+    }
+
+    pub(super) fn beside(
+        &mut self,
+        event: BesideEvent<KvOperation, KvAnswer>,
+        moment: &Moment,
+    ) -> Vec<BesideAction<KvOperation, KvAnswer>> {
+        let leasing = self.leasing.as_mut();
+        leasing.map_or_else(Vec::new, |leasing| leasing.act(&self.stored, event, moment))
     }
 
     /// All records that are on the disk.
@@ -240,6 +277,19 @@ impl Reading<KvWorkload> for KvReading {
     }
 }
 
+/// Limits that bind in some seeds; and, as in the server, an election timeout's allowance.
+fn leasing_config(options: &Options) -> LeasingConfig {
+    const RETRY_MS: u64 = 50;
+    let mut rng = Rng::new(!options.seed ^ 0x1EA5_E000);
+    LeasingConfig {
+        allowance_ms: options.raft.election_timeout.minimum_ms(),
+        expired_leases_max: rng.pick(&[1, 2, 1000]),
+        peer_requests_max: rng.pick(&[1, 64]),
+        retry_ms: RETRY_MS,
+        question_timeout_ms: options.clients.timeout_ms,
+    }
+}
+
 fn answer(found: RangeResponse) -> KvAnswer {
     KvAnswer {
         revision: found.revision.0,
@@ -251,6 +301,12 @@ fn answer(found: RangeResponse) -> KvAnswer {
 
 fn refused(error: KvError) -> KvAnswer {
     KvAnswer { error: Some(error), ..KvAnswer::default() }
+}
+
+/// What a lease has left that was granted just now.
+pub(super) fn whole_time(ttl_seconds: i64) -> LeaseTime {
+    let remaining_ms = u64::try_from(ttl_seconds).unwrap_or(0) * 1000;
+    LeaseTime { ttl_seconds, remaining_ms }
 }
 
 fn answer_to_command(response: Response) -> KvAnswer {
@@ -280,8 +336,14 @@ fn answer_to_command(response: Response) -> KvAnswer {
         Response::Compact(revision) | Response::LeaseRevoke(revision) => {
             answer.revision = revision.0;
         }
-        Response::LeaseGrant(response) => answer.revision = response.revision.0,
-        Response::LeaseExpire(response) => answer.revision = response.revision.0,
+        Response::LeaseGrant(response) => {
+            answer.revision = response.revision.0;
+            answer.lease = Some(whole_time(response.ttl_seconds));
+        }
+        Response::LeaseExpire(response) => {
+            answer.revision = response.revision.0;
+            answer.deleted = i64::try_from(response.expired).unwrap_or(i64::MAX);
+        }
     }
     answer
 }
@@ -302,6 +364,9 @@ impl StateMachine for KvMachine {
             self.stored.apply(entry.term.0, &command).map_err(|error| self.failed(error))?;
         if let Some(watching) = &mut self.watching {
             watching.applied(&mut self.stored, &applied.events);
+        }
+        if let Some(leasing) = &mut self.leasing {
+            leasing.applied(&self.stored, entry, &command, applied.result.as_ref().ok());
         }
         Ok(applied.result.map_or_else(refused, answer_to_command))
     }
@@ -366,6 +431,9 @@ impl StateMachine for KvMachine {
         self.background_done = DoneSlot::default();
         if let Some(watching) = &mut self.watching {
             watching.installed(&mut self.stored);
+        }
+        if let Some(leasing) = &mut self.leasing {
+            leasing.installed();
         }
         Ok(())
     }

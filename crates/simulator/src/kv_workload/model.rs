@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_kv::{KeyValue, KvError, KvEvent, RecordId, Revision};
+use quorate_kv::{KeyValue, KvError, KvEvent, LeaseId, RecordId, Revision};
 
+use super::machine::whole_time;
 use super::{KvAnswer, KvOperation, key_of};
 
 /// What the store should hold.
@@ -12,6 +13,8 @@ pub struct KvModel {
     revision: i64,
     compacted: i64,
     changes: BTreeMap<Vec<u8>, Vec<Change>>,
+    /// How long each lease lasts, in seconds. Their keys are those whose records name them.
+    leases: BTreeMap<LeaseId, i64>,
 }
 
 /// A put, or a deletion.
@@ -24,7 +27,7 @@ struct Change {
 /// etcd's first revision is 1, and the first write makes 2; nothing is compacted at -1.
 impl Default for KvModel {
     fn default() -> Self {
-        Self { revision: 1, compacted: -1, changes: BTreeMap::new() }
+        Self { revision: 1, compacted: -1, changes: BTreeMap::new(), leases: BTreeMap::new() }
     }
 }
 
@@ -36,8 +39,8 @@ struct Transaction<'a> {
 }
 
 impl KvModel {
-    /// Answers a write, and does it.
-    pub(super) fn write(&mut self, operation: &KvOperation) -> KvAnswer {
+    /// Answers a write that stands in an entry of this term, and does it.
+    pub(super) fn write(&mut self, operation: &KvOperation, term: u64) -> KvAnswer {
         let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
         match operation {
             KvOperation::Put(key, value) => self.transaction(|txn| {
@@ -80,7 +83,15 @@ impl KvModel {
                 Some(refused) => return refused,
                 None => self.compacted = *revision,
             },
-            KvOperation::Get(_)
+            KvOperation::LeaseGrant(..)
+            | KvOperation::LeaseRevoke(_)
+            | KvOperation::PutLeased(..)
+            | KvOperation::PutKeepingLease(..)
+            | KvOperation::Expire(_) => return self.write_about_leases(operation, term),
+            KvOperation::Leases
+            | KvOperation::KeepAlive(_)
+            | KvOperation::TimeToLive(_)
+            | KvOperation::Get(_)
             | KvOperation::List
             | KvOperation::ListAt(_)
             | KvOperation::StaleGet(_)
@@ -88,6 +99,81 @@ impl KvModel {
         }
         answer.revision = self.revision;
         answer
+    }
+
+    fn write_about_leases(&mut self, operation: &KvOperation, term: u64) -> KvAnswer {
+        let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
+        let refused = |error| KvAnswer { error: Some(error), ..KvAnswer::default() };
+        match operation {
+            KvOperation::LeaseGrant(lease, ttl_seconds) => {
+                let lease = LeaseId(*lease);
+                if self.leases.contains_key(&lease) {
+                    return refused(KvError::LeaseExists);
+                }
+                self.leases.insert(lease, *ttl_seconds);
+                answer.lease = Some(whole_time(*ttl_seconds));
+            }
+            KvOperation::LeaseRevoke(lease) => {
+                let was_there = self.end_lease(LeaseId(*lease));
+                if !was_there {
+                    return refused(KvError::LeaseNotFound);
+                }
+            }
+            KvOperation::PutLeased(keys, value, lease) => {
+                let lease = LeaseId(*lease);
+                if !self.leases.contains_key(&lease) {
+                    return refused(KvError::LeaseNotFound);
+                }
+                self.transaction(|txn| {
+                    for &key in keys {
+                        txn.put_leased(key, value, lease);
+                    }
+                });
+            }
+            KvOperation::PutKeepingLease(key, value) => {
+                let Some(before) = self.latest(&key_of(*key)) else {
+                    return refused(KvError::KeyNotFound);
+                };
+                let lease = before.lease;
+                self.transaction(|txn| {
+                    txn.put_leased(*key, value, lease);
+                });
+            }
+            KvOperation::Expire(request) if request.term == term => {
+                let ended = request.leases.iter().filter(|lease| self.end_lease(**lease));
+                answer.deleted = ended.count() as i64;
+            }
+            _ => {}
+        }
+        answer.revision = self.revision;
+        answer
+    }
+
+    /// Ends a lease and deletes its keys, in one transaction. Answers whether it was there.
+    fn end_lease(&mut self, lease: LeaseId) -> bool {
+        let keys = self.keys_of(lease);
+        self.transaction(|txn| {
+            for key in &keys {
+                txn.delete(key);
+            }
+        });
+        self.leases.remove(&lease).is_some()
+    }
+
+    fn keys_of(&self, lease: LeaseId) -> Vec<Vec<u8>> {
+        self.live().into_iter().filter(|of| of.lease == lease).map(|of| of.key).collect()
+    }
+
+    /// All leases with their keys.
+    pub(super) fn leases(&self) -> KvAnswer {
+        let with_keys =
+            |(lease, ttl_seconds): (&LeaseId, &i64)| (*lease, *ttl_seconds, self.keys_of(*lease));
+        KvAnswer {
+            revision: self.revision,
+            succeeded: true,
+            leases: self.leases.iter().map(with_keys).collect(),
+            ..KvAnswer::default()
+        }
     }
 
     /// Answers a read of a key, or of all, at a revision, or now.
@@ -186,6 +272,10 @@ impl Transaction<'_> {
 
     /// Answers what was there before.
     fn put(&mut self, key: u8, value: &[u8]) -> Option<KeyValue> {
+        self.put_leased(key, value, LeaseId(0))
+    }
+
+    fn put_leased(&mut self, key: u8, value: &[u8], lease: LeaseId) -> Option<KeyValue> {
         let key = key_of(key);
         let before = self.model.latest(&key).cloned();
         let create_revision = before.as_ref().map(|before| before.create_revision);
@@ -195,7 +285,7 @@ impl Transaction<'_> {
             mod_revision: Revision(self.main),
             version: before.as_ref().map_or(0, |before| before.version) + 1,
             value: value.to_vec(),
-            ..KeyValue::default()
+            lease,
         };
         self.change(key, Some(record));
         before
@@ -225,7 +315,7 @@ mod tests {
     fn changed(operations: &[KvOperation]) -> KvModel {
         let mut model = KvModel::default();
         for operation in operations {
-            model.write(operation);
+            model.write(operation, 0);
         }
         model
     }
@@ -246,12 +336,12 @@ mod tests {
         let all = records(&model);
         assert_eq!(model.compare(&all, 0), Ok(()));
         assert!(model.compare(&all[1..], 0).is_err(), "missing");
-        model.write(&KvOperation::Compact(3));
+        model.write(&KvOperation::Compact(3), 0);
         assert!(model.compare(&all, 0).is_err(), "2 is replaced");
         assert_eq!(model.compare(&all[1..], 0), Ok(()));
-        model.write(&KvOperation::Compact(4));
+        model.write(&KvOperation::Compact(4), 0);
         assert_eq!(model.compare(&all[2..], 0), Ok(()), "a deletion at the compact revision stays");
-        model.write(&KvOperation::Compact(5));
+        model.write(&KvOperation::Compact(5), 0);
         assert_eq!(model.compare(&all[3..], 0), Ok(()));
         assert!(model.compare(&all[3..], 1).is_err(), "a deletion is missing");
         assert_eq!(model.compare(&all[2..], 1), Ok(()), "one that a checkpoint needs");

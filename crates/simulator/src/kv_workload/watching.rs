@@ -17,6 +17,7 @@ use quorate_kv::{
 use quorate_store::{Store, StoredKv};
 
 use super::{KEYS, everything, range_of};
+use crate::counters::{Counter, Counters};
 use crate::rng::Rng;
 
 /// Clients of a run.
@@ -43,6 +44,21 @@ pub struct WatchTally {
     pub cold: u64,
     /// States that were installed under watchers.
     pub installed: u64,
+}
+
+impl WatchTally {
+    pub(super) fn count(&self, counters: &mut Counters) {
+        for (counter, count) in [
+            (Counter::WatchersTold, self.told),
+            (Counter::WatchersResumed, self.resumed),
+            (Counter::WatchersCompacted, self.compacted),
+            (Counter::WatchersProgress, self.progress),
+            (Counter::WatchersCold, self.cold),
+            (Counter::WatchersInstalled, self.installed),
+        ] {
+            counters.add(counter, count);
+        }
+    }
 }
 
 /// All clients of a run, wherever they are.
@@ -344,10 +360,16 @@ impl Watching {
 }
 
 impl Clients {
-    /// Notes what a command has changed; members that apply it later change the same.
+    /// Notes what a command has changed, revision by revision: one that ends several leases makes
+    /// several. Members that apply it later change the same.
     fn note(&mut self, changes: &[KvEvent]) {
-        let Some(first) = changes.first() else { return };
-        let revision = first.mod_revision();
+        for changes in changes.chunk_by(|one, next| one.mod_revision() == next.mod_revision()) {
+            self.note_revision(changes);
+        }
+    }
+
+    fn note_revision(&mut self, changes: &[KvEvent]) {
+        let revision = changes[0].mod_revision();
         if let Some(there) = self.changes.get(&revision) {
             self.is_void |= there != changes;
             return;

@@ -3,6 +3,8 @@
 /// Seeds that once broke a promise.
 mod regression_seeds;
 
+/// Leases, as clients are told of them.
+mod leasing;
 /// A state machine that is not the key-value store.
 mod own_state_machine;
 
