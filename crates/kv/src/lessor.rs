@@ -199,12 +199,12 @@ pub struct LeaseAsked {
     pub arrived_ms: u64,
 }
 
-/// Questions that are answered together, by a member that leads. Its host begins it after they came
-/// in, then makes sure with a linearizable read that this member leads, and only then goes on with
-/// it.
+/// Questions that are answered together, by a member that leads. It is begun after they came in, and
+/// gone on with until it is answered.
 #[derive(Debug)]
 pub struct LeaseInquiry {
     term: u64,
+    is_confirmed: bool,
     renew: bool,
     asked: Vec<LeaseAsked>,
     /// The places of those that are not answered yet.
@@ -215,6 +215,9 @@ pub struct LeaseInquiry {
 /// How far an inquiry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseInquiryStep {
+    /// Have a linearizable read served by this member that begins from now on, and say so with
+    /// [`LeaseInquiry::confirmed`]; then go on. Where the read fails, there is no answer.
+    Confirm,
     /// How long each lease lasts, in the order asked for; nothing for one that is not there.
     Answered(Vec<Option<LeaseTime>>),
     /// Some leases were proposed to end: to be gone on with once an expiry has come to its end.
@@ -229,11 +232,15 @@ impl LeaseInquiry {
     pub fn begin(deadlines: &LeaseDeadlines, renew: bool, asked: Vec<LeaseAsked>) -> Option<Self> {
         let term = deadlines.term()?;
         let (times, left) = (vec![None; asked.len()], (0..asked.len()).collect());
-        Some(Self { term, renew, asked, left, times })
+        Some(Self { term, is_confirmed: false, renew, asked, left, times })
     }
 
-    /// Answers what can be answered, after the read has succeeded, for a member that leads in this
-    /// term by its own last word.
+    /// The read has succeeded.
+    pub fn confirmed(&mut self) {
+        self.is_confirmed = true;
+    }
+
+    /// Answers what can be answered, for a member that leads in this term by its own last word.
     pub fn go_on(
         &mut self,
         deadlines: &mut LeaseDeadlines,
@@ -242,6 +249,9 @@ impl LeaseInquiry {
     ) -> LeaseInquiryStep {
         if leads != Some(self.term) || deadlines.term() != leads {
             return LeaseInquiryStep::NotLeading;
+        }
+        if !self.is_confirmed {
+            return LeaseInquiryStep::Confirm;
         }
         let mut waits = Vec::new();
         for place in std::mem::take(&mut self.left) {

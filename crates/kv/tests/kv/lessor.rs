@@ -75,9 +75,12 @@ fn the_end_of_a_proposal_of_another_term_means_nothing() {
 }
 
 #[test]
-fn renewals_count_from_when_they_came_in() {
+fn renewals_count_from_when_they_came_in_once_it_is_sure_who_leads() {
     let mut deadlines = leading(&[7]);
     let mut inquiry = LeaseInquiry::begin(&deadlines, true, renewal(500)).unwrap();
+    assert_eq!(inquiry.go_on(&mut deadlines, Some(3), 600), LeaseInquiryStep::Confirm);
+    assert_eq!(deadlines.next_deadline(), Some(2000));
+    inquiry.confirmed();
     let time = LeaseTime { ttl_seconds: 2, remaining_ms: 1800 };
     let answered = LeaseInquiryStep::Answered(vec![Some(time)]);
     assert_eq!(inquiry.go_on(&mut deadlines, Some(3), 700), answered);
@@ -90,11 +93,13 @@ fn nothing_is_renewed_by_who_does_not_lead_in_the_same_term() {
     for leads in [None, Some(4)] {
         let mut deadlines = leading(&[7]);
         let mut inquiry = LeaseInquiry::begin(&deadlines, true, renewal(500)).unwrap();
+        inquiry.confirmed();
         assert_eq!(inquiry.go_on(&mut deadlines, leads, 700), LeaseInquiryStep::NotLeading);
         assert_eq!(deadlines.next_deadline(), Some(2000));
     }
     let mut deadlines = leading(&[7]);
     let mut inquiry = LeaseInquiry::begin(&deadlines, false, renewal(500)).unwrap();
+    inquiry.confirmed();
     deadlines.lead(4, 600, 0, [(LEASE, 2)]);
     assert_eq!(inquiry.go_on(&mut deadlines, Some(4), 700), LeaseInquiryStep::NotLeading);
 }
@@ -105,6 +110,7 @@ fn a_renewal_waits_for_what_comes_of_an_expiry() {
         let mut deadlines = leading(&[7]);
         let mut expiry = LeaseExpiry::new(2, 50);
         let mut inquiry = LeaseInquiry::begin(&deadlines, true, renewal(2000)).unwrap();
+        inquiry.confirmed();
         assert_eq!(expiry.step(&mut deadlines, Some(3), 2000), expire(3, &[7]));
         assert_eq!(inquiry.go_on(&mut deadlines, Some(3), 2000), LeaseInquiryStep::Waits);
         let outcome = if ends {

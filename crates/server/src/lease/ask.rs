@@ -51,20 +51,22 @@ impl Lessor {
     ) -> Result<Vec<Option<LeaseTime>>, LeaseError> {
         let inquiry = LeaseInquiry::begin(&self.clock.deadlines(), renew, asked);
         let mut inquiry = inquiry.ok_or(LeaseError::LeaderChanged)?;
-        // See `LeaseInquiry`: this must begin after the questions came in, and what follows must be in
-        // this order.
-        match tokio::time::timeout_at(deadline, self.handle.read(|_| ())).await {
-            Ok(read) => read.map_err(LeaseError::from)?,
-            Err(_elapsed) => return Err(LeaseError::TimedOut),
-        }
         let mut ended = self.clock.ended();
         loop {
             ended.borrow_and_update();
-            let leads = self.leads();
-            let now_ms = self.clock.now_ms();
-            match inquiry.go_on(&mut self.clock.deadlines(), leads, now_ms) {
+            let (leads, now_ms) = (self.leads(), self.clock.now_ms());
+            let step = inquiry.go_on(&mut self.clock.deadlines(), leads, now_ms);
+            match step {
                 LeaseInquiryStep::Answered(times) => return Ok(times),
                 LeaseInquiryStep::NotLeading => return Err(LeaseError::LeaderChanged),
+                LeaseInquiryStep::Confirm => {
+                    match tokio::time::timeout_at(deadline, self.handle.read(|_| ())).await {
+                        Ok(read) => read.map_err(LeaseError::from)?,
+                        Err(_elapsed) => return Err(LeaseError::TimedOut),
+                    }
+                    inquiry.confirmed();
+                    continue;
+                }
                 LeaseInquiryStep::Waits => {}
             }
             match tokio::time::timeout_at(deadline, ended.changed()).await {

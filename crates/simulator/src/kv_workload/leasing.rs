@@ -72,8 +72,10 @@ struct Question {
 struct Batch {
     asker: Asker,
     inquiry: LeaseInquiry,
-    /// Whether this member has made sure that it leads.
-    is_confirmed: bool,
+    /// A read is under way.
+    is_reading: bool,
+    /// It was found to wait for the end of an expiry.
+    has_waited: bool,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,7 @@ impl Leasing {
             Event::Asked(operation, asked) => self.take_question(operation, &asked, now_ms),
             Event::Message { from, message } => match self.ledger.message(message) {
                 LeaseMessage::Request(request) => {
-                    self.take_request(from, &request, now_ms, &mut actions);
+                    self.take_request(from, &request, moment, &mut actions);
                 }
                 LeaseMessage::Answer(answer) => {
                     self.take_answer(from, answer, now_ms, &mut actions);
@@ -222,7 +224,8 @@ impl Leasing {
         }
         let Some(batch) = self.batches.get_mut(&number) else { return };
         if matches!(outcome, Outcome::Ok(_)) {
-            batch.is_confirmed = true;
+            batch.is_reading = false;
+            batch.inquiry.confirmed();
         } else if let Some(batch) = self.batches.remove(&number) {
             self.refuse(batch.asker, moment.local.0, actions);
         }
@@ -235,33 +238,43 @@ impl Leasing {
         renew: bool,
         asker: Asker,
         asked: Vec<LeaseAsked>,
-    ) -> Result<Action, Asker> {
+        moment: &Moment,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(inquiry) = LeaseInquiry::begin(&self.deadlines, renew, asked) else {
-            return Err(asker);
+            return self.refuse(asker, moment.local.0, actions);
         };
         let number = self.number();
-        self.batches.insert(number, Batch { asker, inquiry, is_confirmed: false });
-        Ok(Action::Ask { number, operation: KvOperation::Leases })
+        let batch = Batch { asker, inquiry, is_reading: false, has_waited: false };
+        self.batches.insert(number, batch);
+        self.go_on(number, moment, actions);
     }
 
     fn go_on_with_all(&mut self, moment: &Moment, actions: &mut Vec<Action>) {
-        let leads = moment.leads.map(|term| term.0);
-        let confirmed = self.batches.iter().filter(|(_, batch)| batch.is_confirmed);
-        let numbers: Vec<u64> = confirmed.map(|(number, _)| *number).collect();
+        let ready = self.batches.iter().filter(|(_, batch)| !batch.is_reading);
+        let numbers: Vec<u64> = ready.map(|(number, _)| *number).collect();
         for number in numbers {
-            let Some(mut batch) = self.batches.remove(&number) else { continue };
-            match batch.inquiry.go_on(&mut self.deadlines, leads, moment.local.0) {
-                LeaseInquiryStep::Answered(times) => {
-                    self.answer_all(batch.asker, &times, actions);
-                }
-                LeaseInquiryStep::Waits => {
-                    self.ledger.waited();
-                    self.batches.insert(number, batch);
-                }
-                LeaseInquiryStep::NotLeading => {
-                    self.refuse(batch.asker, moment.local.0, actions);
-                }
+            self.go_on(number, moment, actions);
+        }
+    }
+
+    fn go_on(&mut self, number: u64, moment: &Moment, actions: &mut Vec<Action>) {
+        let leads = moment.leads.map(|term| term.0);
+        let Some(mut batch) = self.batches.remove(&number) else { return };
+        match batch.inquiry.go_on(&mut self.deadlines, leads, moment.local.0) {
+            LeaseInquiryStep::Confirm => {
+                actions.push(Action::Ask { number, operation: KvOperation::Leases });
+                batch.is_reading = true;
+                self.batches.insert(number, batch);
             }
+            LeaseInquiryStep::Answered(times) => self.answer_all(batch.asker, &times, actions),
+            LeaseInquiryStep::Waits => {
+                if !std::mem::replace(&mut batch.has_waited, true) {
+                    self.ledger.waited();
+                }
+                self.batches.insert(number, batch);
+            }
+            LeaseInquiryStep::NotLeading => self.refuse(batch.asker, moment.local.0, actions),
         }
     }
 
@@ -306,7 +319,7 @@ impl Leasing {
         &mut self,
         from: NodeId,
         request: &LeaseRequest,
-        now_ms: u64,
+        moment: &Moment,
         actions: &mut Vec<Action>,
     ) {
         let LeaseRequest { sequence, renew, ref leases } = *request;
@@ -315,11 +328,9 @@ impl Leasing {
             let answer = LeaseAnswer { sequence, outcome: Err(LeaseRefusal::Overload) };
             return actions.push(self.send(from, LeaseMessage::Answer(answer)));
         }
-        let asked = leases.iter().map(|&lease| LeaseAsked { lease, arrived_ms: now_ms });
-        match self.begin(renew, Asker::Peer { from, sequence }, asked.collect()) {
-            Ok(action) => actions.push(action),
-            Err(asker) => self.refuse(asker, now_ms, actions),
-        }
+        let arrived_ms = moment.local.0;
+        let asked = leases.iter().map(|&lease| LeaseAsked { lease, arrived_ms });
+        self.begin(renew, Asker::Peer { from, sequence }, asked.collect(), moment, actions);
     }
 
     fn take_answer(
@@ -385,10 +396,7 @@ impl Leasing {
             let renew = questions[0].renew;
             if leader == moment.member {
                 let asked = questions.iter().map(|question| question.asked).collect();
-                match self.begin(renew, Asker::Clients(questions), asked) {
-                    Ok(action) => actions.push(action),
-                    Err(asker) => self.refuse(asker, now_ms, actions),
-                }
+                self.begin(renew, Asker::Clients(questions), asked, moment, actions);
                 continue;
             }
             let leases = questions.iter().map(|question| question.asked.lease).collect();
