@@ -10,6 +10,8 @@ use crate::tidy;
 
 /// Seeds of the simulator's smoke run.
 const SMOKE_SEEDS: &str = "50";
+/// With those that watch and with leases: the seeds mean something else then, for leases are in the log.
+const CLIENTS_TOO: [&str; 2] = ["--watch", "--leases"];
 /// Bounds within which all states are tried, each in a moment.
 const EXPLORED: [&str; 5] = [
     "--terms 1 --commands 1 --crashes 0",
@@ -36,6 +38,7 @@ pub(crate) fn run() -> Result<()> {
     let simulate = ["run", "--quiet", "--release", "--package", "quorate-simulator", "--"];
     let smoke = ["--from", "1", "--count", SMOKE_SEEDS];
     run::run("cargo", &[&simulate[..], &smoke[..]].concat())?;
+    run::run("cargo", &[&simulate[..], &smoke[..], &CLIENTS_TOO[..]].concat())?;
     run::run("cargo", &[&simulate[..], &["--seed", "1", "--twice"][..]].concat())?;
     for bounds in EXPLORED {
         let bounds: Vec<&str> = bounds.split(' ').collect();

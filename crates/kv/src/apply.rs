@@ -17,16 +17,16 @@ use crate::revision::{LeaseId, RecordId, Revision};
 pub(crate) type Done = (Response, Vec<KvEvent>);
 
 impl Kv {
-    /// Applies the command of an entry whose term nobody knows: as
-    /// [`apply_in_term`](Self::apply_in_term), but that no lease expires by it.
+    /// Applies the command of an entry that stands nowhere: as [`apply_in`](Self::apply_in), with term
+    /// and index 0.
     ///
     /// # Errors
     /// As there.
     pub fn apply(&mut self, command: &Command) -> Result<Applied, HistoryError> {
-        self.apply_in_term(0, command)
+        self.apply_in(0, 0, command)
     }
 
-    /// Applies the command of an entry of this term, whether or not it was validated before it was
+    /// Applies the command of the entry of this term and index, whether or not it was validated before it was
     /// proposed: what `validate` refuses is refused here as well, but for the number of operations,
     /// which is configuration and may differ between members.
     ///
@@ -35,22 +35,32 @@ impl Kv {
     /// # Errors
     /// A record that the command needs could not be read. The member must stop: the command may be
     /// half done, so from now on every command meets this error again.
-    pub fn apply_in_term(&mut self, term: u64, command: &Command) -> Result<Applied, HistoryError> {
+    pub fn apply_in(
+        &mut self,
+        term: u64,
+        index: u64,
+        command: &Command,
+    ) -> Result<Applied, HistoryError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let applied = self.apply_and_tidy(term, command);
+        let applied = self.apply_and_tidy(term, index, command);
         self.failed = applied.as_ref().err().copied();
         applied
     }
 
-    fn apply_and_tidy(&mut self, term: u64, command: &Command) -> Result<Applied, HistoryError> {
+    fn apply_and_tidy(
+        &mut self,
+        term: u64,
+        index: u64,
+        command: &Command,
+    ) -> Result<Applied, HistoryError> {
         let done = match command {
             Command::Put(request) => self.apply_put(request),
             Command::DeleteRange(request) => self.apply_delete_range(request),
             Command::Txn(request) => self.apply_transaction(request),
             Command::Compact(request) => self.apply_compaction(request),
-            Command::LeaseGrant(request) => self.apply_lease_grant(request),
+            Command::LeaseGrant(request) => self.apply_lease_grant(index, request),
             Command::LeaseRevoke(lease) => self.apply_lease_revoke(*lease),
             Command::LeaseExpire(request) => self.apply_lease_expire(term, request),
         };

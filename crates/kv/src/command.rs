@@ -18,7 +18,7 @@
 //! compact   revision | flags: physical
 //! grant     lease | seconds
 //! revoke    lease
-//! expire    term varint | leases list
+//! expire    term varint | index of the last grant varint | leases list
 //! operation tag u8 | body
 //! compare   key bytes | range_end bytes | result u8 | target tag u8 | number, or bytes for a value
 //! ```

@@ -38,6 +38,8 @@ struct Leading {
     term: u64,
     leases: BTreeMap<LeaseId, Timed>,
     queue: BTreeSet<(u64, LeaseId)>,
+    /// The index of the entry of the last grant that is counted.
+    last_grant: u64,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl LeaseDeadlines {
         };
         let leases: BTreeMap<LeaseId, Timed> = leases.into_iter().map(timed).collect();
         let queue = leases.iter().map(|(lease, timed)| (timed.deadline_ms, *lease)).collect();
-        self.leading = Some(Leading { term, leases, queue });
+        self.leading = Some(Leading { term, leases, queue, last_grant: 0 });
     }
 
     /// This member leads no longer, and knows of no deadline.
@@ -109,6 +111,18 @@ impl LeaseDeadlines {
         leading.forget(lease);
         leading.leases.insert(lease, Timed { ttl_seconds, deadline_ms, expiring: false });
         leading.queue.insert((deadline_ms, lease));
+    }
+
+    /// All leases that were granted up to this entry are counted, as far as they are there.
+    pub fn counts_up_to(&mut self, granted_at: u64) {
+        if let Some(leading) = &mut self.leading {
+            leading.last_grant = leading.last_grant.max(granted_at);
+        }
+    }
+
+    /// The index of the entry of the last grant that is counted; 0 where this member does not lead.
+    pub fn last_grant(&self) -> u64 {
+        self.leading.as_ref().map_or(0, |leading| leading.last_grant)
     }
 
     /// A lease has ended.

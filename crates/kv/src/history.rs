@@ -74,11 +74,20 @@ pub struct Flush {
     /// `records`. Some may have been removed already, by a flush before the last start: to remove a
     /// record that is not there does nothing.
     pub forgotten: Vec<RecordId>,
-    /// The leases that were granted, each with how long it lasts in seconds, and those that have
-    /// ended, with nothing; in order. One that has ended need not have been flushed before.
-    pub leases: Vec<(LeaseId, Option<i64>)>,
+    /// The leases that were granted, and those that have ended, with nothing; in order. One that has
+    /// ended need not have been flushed before.
+    pub leases: Vec<(LeaseId, Option<KeptLease>)>,
     /// The small state that goes with them, in place of what was there.
     pub state: KvState,
+}
+
+/// What is kept of a lease beside its id. Which keys it has, their records say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptLease {
+    /// For how long it lasts after it was granted or renewed, in seconds.
+    pub ttl_seconds: i64,
+    /// The index of the entry that granted it: tells it from others that have had its id.
+    pub granted_at: u64,
 }
 
 /// The small state of the store, whole: what a loader needs beside the records.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::apply::{Done, Writer};
 use crate::error::{KvError, ReadError};
+use crate::history::KeptLease;
 use crate::kv::Kv;
 use crate::request::{LeaseExpireRequest, LeaseGrantRequest};
 use crate::response::{KvEvent, LeaseExpireResponse, LeaseGrantResponse, Response};
@@ -24,7 +25,7 @@ pub(crate) struct Leases {
 
 #[derive(Debug)]
 struct Lease {
-    ttl_seconds: i64,
+    kept: KeptLease,
     /// In order, since that is the order in which they are deleted.
     keys: BTreeSet<Box<[u8]>>,
 }
@@ -32,12 +33,16 @@ struct Lease {
 impl Leases {
     /// How long the lease lasts, if it is there.
     pub(crate) fn ttl_seconds(&self, lease: LeaseId) -> Option<i64> {
-        self.leases.get(&lease).map(|lease| lease.ttl_seconds)
+        self.kept(lease).map(|kept| kept.ttl_seconds)
+    }
+
+    fn kept(&self, lease: LeaseId) -> Option<KeptLease> {
+        self.leases.get(&lease).map(|lease| lease.kept)
     }
 
     /// Takes a lease of a store that is being loaded. Answers whether it is the first of its id.
-    pub(crate) fn load(&mut self, lease: LeaseId, ttl_seconds: i64) -> bool {
-        self.leases.insert(lease, Lease { ttl_seconds, keys: BTreeSet::new() }).is_none()
+    pub(crate) fn load(&mut self, lease: LeaseId, kept: KeptLease) -> bool {
+        self.leases.insert(lease, Lease { kept, keys: BTreeSet::new() }).is_none()
     }
 
     /// Attaches a key that is attached to none. Answers whether there is such a lease.
@@ -60,11 +65,11 @@ impl Leases {
         }
     }
 
-    /// What has changed since this was asked last: the leases that are there, with how long they
-    /// last, and those that are not any more.
-    pub(crate) fn take_changes(&mut self) -> Vec<(LeaseId, Option<i64>)> {
+    /// What has changed since this was asked last: the leases that are there, and those that are not
+    /// any more.
+    pub(crate) fn take_changes(&mut self) -> Vec<(LeaseId, Option<KeptLease>)> {
         let changed = std::mem::take(&mut self.changed);
-        changed.into_iter().map(|lease| (lease, self.ttl_seconds(lease))).collect()
+        changed.into_iter().map(|lease| (lease, self.kept(lease))).collect()
     }
 }
 
@@ -82,7 +87,19 @@ impl Kv {
 
     /// All leases, in the order of their ids, each with how long it lasts in seconds.
     pub fn leases(&self) -> impl Iterator<Item = (LeaseId, i64)> {
-        self.leases.leases.iter().map(|(id, lease)| (*id, lease.ttl_seconds))
+        self.leases.leases.iter().map(|(id, lease)| (*id, lease.kept.ttl_seconds))
+    }
+
+    /// The index of the entry that granted the last of the leases that are there; 0 where there are
+    /// none.
+    pub fn last_grant(&self) -> u64 {
+        let granted = self.leases.leases.values().map(|lease| lease.kept.granted_at);
+        granted.max().unwrap_or(0)
+    }
+
+    /// The index of the entry that granted the lease, if it is there.
+    pub fn lease_granted_at(&self, lease: LeaseId) -> Option<u64> {
+        self.leases.kept(lease).map(|kept| kept.granted_at)
     }
 
     /// How many leases there are.
@@ -92,6 +109,7 @@ impl Kv {
 
     pub(crate) fn apply_lease_grant(
         &mut self,
+        granted_at: u64,
         request: &LeaseGrantRequest,
     ) -> Result<Done, ReadError> {
         request.validate()?;
@@ -99,7 +117,7 @@ impl Kv {
         if self.leases.ttl_seconds(lease).is_some() {
             return Err(KvError::LeaseExists.into());
         }
-        self.leases.load(lease, ttl_seconds);
+        self.leases.load(lease, KeptLease { ttl_seconds, granted_at });
         self.leases.changed.insert(lease);
         self.digest.lease_grant(lease, ttl_seconds);
         let response = LeaseGrantResponse { revision: self.revision, lease, ttl_seconds };
@@ -113,6 +131,7 @@ impl Kv {
 
     /// A command of another term than its entry's was proposed by a leader that has been replaced
     /// since, and appended by one of its successors. That one may have renewed the leases.
+    /// And a lease that was granted after its leader last looked is not the one that it saw expire.
     pub(crate) fn apply_lease_expire(
         &mut self,
         term: u64,
@@ -120,7 +139,10 @@ impl Kv {
     ) -> Result<Done, ReadError> {
         let (mut expired, mut events) = (0, Vec::new());
         if term == request.term {
-            for ended in request.leases.iter().filter_map(|lease| self.end_lease(*lease)) {
+            for ended in request.leases.iter().filter_map(|lease| {
+                let granted_at = self.lease_granted_at(*lease)?;
+                (granted_at <= request.last_grant).then(|| self.end_lease(*lease))?
+            }) {
                 expired += 1;
                 events.extend(ended);
             }

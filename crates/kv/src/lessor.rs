@@ -35,7 +35,9 @@
 //! # Expiry
 //!
 //! Where the member leads, leases whose time is over are proposed to end, many in one command, and one
-//! command at a time ([`LeaseExpiry`]).
+//! command at a time ([`LeaseExpiry`]). By the time that this is applied, a lease may have ended and
+//! another one been granted by the same id, of which the leader had not heard: so the command says up
+//! to which entry the leader knew of grants, and every lease in which entry it was granted.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +50,13 @@ use crate::revision::LeaseId;
 // ---- What the state says
 
 impl LeaseDeadlines {
+    /// This member leads in this term, from `now_ms` or before: counts the leases of the state, as
+    /// [`lead`](Self::lead).
+    pub fn lead_state(&mut self, kv: &Kv, term: u64, now_ms: u64, allowance_ms: u64) {
+        self.lead(term, now_ms, allowance_ms, kv.leases());
+        self.counts_up_to(kv.last_grant());
+    }
+
     /// Takes note of a command that was applied, which has changed `kv` already. Answers whether an
     /// expiry may have come to its end by it.
     pub fn applied(
@@ -61,6 +70,7 @@ impl LeaseDeadlines {
             (Command::LeaseGrant(_), Response::LeaseGrant(granted)) => {
                 // Since it is counted from now, it lasts longer than whoever asked for it can know.
                 self.grant(granted.lease, granted.ttl_seconds, now_ms);
+                self.counts_up_to(kv.lease_granted_at(granted.lease).unwrap_or(0));
                 false
             }
             (Command::LeaseRevoke(lease), _) => {
@@ -101,8 +111,8 @@ enum UnderWay {
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseExpiryStep {
-    /// Count the leases of what is applied by then, in this term, with [`LeaseDeadlines::lead`]; then
-    /// step again.
+    /// Count the leases of what is applied by then, in this term, with
+    /// [`LeaseDeadlines::lead_state`]; then step again.
     Lead(u64),
     /// The member counts no longer: whoever waits for an expiry is to look again. Step again.
     Follow,
@@ -162,7 +172,8 @@ impl LeaseExpiry {
             return LeaseExpiryStep::Wait(deadlines.next_deadline());
         }
         self.under_way = Some(UnderWay::Proposed { term, leases: leases.clone() });
-        LeaseExpiryStep::Propose(LeaseExpireRequest { term, leases })
+        let last_grant = deadlines.last_grant();
+        LeaseExpiryStep::Propose(LeaseExpireRequest { term, last_grant, leases })
     }
 
     /// The proposal of this term has come to its end. Answers whether whoever waits for that is to

@@ -139,7 +139,7 @@ pub use command::{COMMAND_VERSION, DecodeError};
 pub use config::{KvConfig, KvLimits, LEASE_TTL_SECONDS_MAX, TXN_DEPTH_MAX};
 pub use deadlines::{LeaseDeadlines, LeaseRenewal, LeaseTime};
 pub use error::{KvError, ReadError};
-pub use history::{Flush, History, HistoryError, HistoryFailure, KvState};
+pub use history::{Flush, History, HistoryError, HistoryFailure, KeptLease, KvState};
 pub use kv::Kv;
 pub use lessor::{
     LeaseAnswer, LeaseAsked, LeaseExpiry, LeaseExpiryOutcome, LeaseExpiryStep, LeaseForwards,

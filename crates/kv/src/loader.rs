@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::codec::Malformed;
 use crate::config::{KvConfig, LEASE_TTL_SECONDS_MAX};
 use crate::flush::Handover;
-use crate::history::{History, KvState};
+use crate::history::{History, KeptLease, KvState};
 use crate::index::{Entry, Index, KeyHistory};
 use crate::kv::Kv;
 use crate::lease::Leases;
@@ -159,14 +159,14 @@ impl Loader {
         Ok(Loader { config, state, history, checkpoint, stage, leases, listed, last: None })
     }
 
-    /// Takes a lease, with how long it lasts in seconds: each that there is at the state, at any time
-    /// and in any order. Which keys it has, the keys themselves say.
+    /// Takes a lease: each that there is at the state, at any time and in any order.
     ///
     /// # Errors
     /// No store has such a lease, or it was given already.
-    pub fn lease(&mut self, lease: LeaseId, ttl_seconds: i64) -> Result<(), LoadError> {
-        let valid = lease != LeaseId(0) && (1..=LEASE_TTL_SECONDS_MAX).contains(&ttl_seconds);
-        if !valid || !self.leases.load(lease, ttl_seconds) {
+    pub fn lease(&mut self, lease: LeaseId, kept: KeptLease) -> Result<(), LoadError> {
+        let lasts = (1..=LEASE_TTL_SECONDS_MAX).contains(&kept.ttl_seconds);
+        let valid = lease != LeaseId(0) && lasts;
+        if !valid || !self.leases.load(lease, kept) {
             return Err(LoadError::InvalidLease { lease });
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::history::{Flush, History, HistoryError, HistoryFailure, KvState};
+use crate::history::{Flush, History, HistoryError, HistoryFailure, KeptLease, KvState};
 use crate::kv::Kv;
 use crate::response::KvEvent;
 use crate::revision::{LeaseId, RecordId, Revision};
@@ -18,7 +18,7 @@ pub struct MemoryHistory {
 #[derive(Debug, Default)]
 struct Kept {
     records: BTreeMap<RecordId, KvEvent>,
-    leases: BTreeMap<LeaseId, i64>,
+    leases: BTreeMap<LeaseId, KeptLease>,
     state: Option<KvState>,
     bytes: usize,
 }
@@ -36,9 +36,9 @@ impl MemoryHistory {
             let forgotten = kept.records.remove(&id);
             kept.bytes -= forgotten.as_ref().map_or(0, weight_bytes);
         }
-        for (lease, ttl_seconds) in flush.leases {
-            match ttl_seconds {
-                Some(ttl_seconds) => kept.leases.insert(lease, ttl_seconds),
+        for (lease, there) in flush.leases {
+            match there {
+                Some(there) => kept.leases.insert(lease, there),
                 None => kept.leases.remove(&lease),
             };
         }
@@ -61,9 +61,9 @@ impl MemoryHistory {
         self.kept().records.iter().map(|(id, event)| (*id, event.clone())).collect()
     }
 
-    /// All leases, in order, each with how long it lasts in seconds.
-    pub fn leases(&self) -> Vec<(LeaseId, i64)> {
-        self.kept().leases.iter().map(|(lease, ttl_seconds)| (*lease, *ttl_seconds)).collect()
+    /// All leases, in order.
+    pub fn leases(&self) -> Vec<(LeaseId, KeptLease)> {
+        self.kept().leases.iter().map(|(lease, kept)| (*lease, *kept)).collect()
     }
 
     /// What the records weigh: the bytes of their keys and values, with a fixed amount for each.

@@ -198,6 +198,9 @@ pub struct LeaseExpireRequest {
     /// The term of the leader that saw them expire. Only in an entry of that term is the command
     /// carried out: later leaders may have renewed the leases.
     pub term: u64,
+    /// The index of the entry of the last grant that the leader had seen then. A lease that was granted
+    /// later is another one, whose id is one of these.
+    pub last_grant: u64,
     /// The leases, in the order in which they end. Those that are not there are passed over.
     pub leases: Vec<LeaseId>,
 }

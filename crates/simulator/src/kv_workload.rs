@@ -438,11 +438,11 @@ impl Workload for KvWorkload {
     }
 
     fn model_write(model: &mut KvModel, operation: &KvOperation) -> KvAnswer {
-        model.write(operation, 0)
+        model.write(operation, EntryId::default())
     }
 
     fn model_write_in(model: &mut KvModel, operation: &KvOperation, entry: EntryId) -> KvAnswer {
-        model.write(operation, entry.term.0)
+        model.write(operation, entry)
     }
 
     fn model_read(model: &KvModel, operation: &KvOperation) -> KvAnswer {

@@ -74,7 +74,7 @@ impl Driven {
     }
 
     fn apply(&mut self, command: &Command) {
-        self.stored.apply(1, command).expect("records are readable");
+        self.stored.apply(1, 0, command).expect("records are readable");
         self.index += 1;
         self.unflushed_bytes += KEY_BYTES + VALUE_BYTES;
         if self.unflushed_bytes >= FLUSH_BYTES {

@@ -115,9 +115,7 @@ fn load_records(
 ) -> Result<Loader, StoreError> {
     let view = store.view()?;
     let index_error = |source| StoreError::Index { file: store.file().into(), source };
-    read_leases(&view, row.leases, |lease, ttl_seconds| {
-        loader.lease(lease, ttl_seconds).map_err(index_error)
-    })?;
+    read_leases(&view, row.leases, |lease, kept| loader.lease(lease, kept).map_err(index_error))?;
     let mut tally = Tally::default();
     walk_records(&view, &key_from(from), None, |id, record, bytes| {
         tally.add(id, bytes);
@@ -162,11 +160,11 @@ mod tests {
     fn stored(disk: &MemoryDisk) {
         let mut stored = open(disk).unwrap().stored;
         let grant = LeaseGrantRequest { lease: LeaseId(7), ttl_seconds: 60 };
-        stored.apply(1, &Command::LeaseGrant(grant)).unwrap();
+        stored.apply(1, 1, &Command::LeaseGrant(grant)).unwrap();
         for index in 1..=15_u8 {
             let (key, value) = (vec![index], vec![b'v'; 60]);
             let put = PutRequest { key, value, ..PutRequest::default() };
-            stored.apply(1, &Command::Put(put)).unwrap();
+            stored.apply(1, 2, &Command::Put(put)).unwrap();
             let index = u64::from(index);
             let position = Position { index, ..Position::default() };
             let mut jobs = vec![stored.take_flush(position, vec![(1, vec![1]), (2, vec![2])])];

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_kv::{
-    Flush, History, HistoryError, HistoryFailure, KvEvent, KvState, LeaseId, RecordId, Revision,
+    Flush, History, HistoryError, HistoryFailure, KeptLease, KvEvent, KvState, LeaseId, RecordId,
+    Revision,
 };
 
 use crate::codec::{CHECKSUM_BYTES, seal, unsealed, verified};
@@ -206,8 +207,8 @@ impl Store {
                     next.each_tally(*id, |tally| tally.remove(*id, bytes));
                 }
             }
-            for (id, ttl_seconds) in &batch.flush.leases {
-                next.change_lease(tables, *id, *ttl_seconds)?;
+            for (id, there) in &batch.flush.leases {
+                next.change_lease(tables, *id, *there)?;
             }
             for (number, content) in &batch.system {
                 if content.is_empty() {
@@ -346,10 +347,10 @@ impl Written {
         &mut self,
         tables: &mut Tables<'_>,
         id: LeaseId,
-        ttl_seconds: Option<i64>,
+        there: Option<KeptLease>,
     ) -> Result<(), Fault> {
         let (number, leases) = (lease::lease_number(id), &mut self.row.leases);
-        let row = ttl_seconds.map(|ttl_seconds| lease::encode(id, ttl_seconds));
+        let row = there.map(|kept| lease::encode(id, kept));
         let replaced = match &row {
             Some(row) => tables.set_lease(number, row)?,
             None => tables.remove_lease(number)?,
@@ -392,19 +393,19 @@ pub(crate) fn walk_records(
     })
 }
 
-/// Every lease with how long it lasts, counted against what the position says is there.
+/// Every lease, counted against what the position says is there.
 pub(crate) fn read_leases(
     view: &View,
     expected: Tally,
-    mut take: impl FnMut(LeaseId, i64) -> Result<(), StoreError>,
+    mut take: impl FnMut(LeaseId, KeptLease) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut tally = Tally::default();
     view.walk_leases(0, |number, row| {
         let id = lease::lease_at(number);
-        let ttl_seconds = lease::decode(id, row)
+        let kept = lease::decode(id, row)
             .map_err(|damage| view.engine().corrupt(Part::Lease(id), damage))?;
         lease::add(&mut tally, id, row.len());
-        take(id, ttl_seconds)?;
+        take(id, kept)?;
         Ok(ControlFlow::Continue(()))
     })?;
     if tally != expected {

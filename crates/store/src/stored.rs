@@ -198,13 +198,18 @@ impl StoredKv {
         &self.home
     }
 
-    /// Applies the command of an entry of this term.
+    /// Applies the command of the entry of this term and index.
     ///
     /// # Errors
     /// An old record that the command needs could not be read: the member must stop.
     /// [`Store::failure`] has the reason.
-    pub fn apply(&mut self, term: u64, command: &Command) -> Result<Applied, HistoryError> {
-        self.kv.apply_in_term(term, command)
+    pub fn apply(
+        &mut self,
+        term: u64,
+        index: u64,
+        command: &Command,
+    ) -> Result<Applied, HistoryError> {
+        self.kv.apply_in(term, index, command)
     }
 
     /// Whether a flush is under way. There is one at a time.

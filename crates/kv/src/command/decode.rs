@@ -113,7 +113,8 @@ impl Reader<'_> {
     }
 
     fn expiry(&mut self) -> Result<LeaseExpireRequest, DecodeError> {
-        Ok(LeaseExpireRequest { term: self.varint()?, leases: self.list(Self::lease)? })
+        let (term, last_grant) = (self.varint()?, self.varint()?);
+        Ok(LeaseExpireRequest { term, last_grant, leases: self.list(Self::lease)? })
     }
 
     fn lease(&mut self) -> Result<LeaseId, DecodeError> {

@@ -60,6 +60,7 @@ fn lease(buffer: &mut Vec<u8>, id: &LeaseId) {
 
 fn expiry(buffer: &mut Vec<u8>, request: &LeaseExpireRequest) {
     varint(buffer, request.term);
+    varint(buffer, request.last_grant);
     list(buffer, &request.leases, lease);
 }
 

@@ -188,7 +188,7 @@ impl Member {
     }
 
     pub(crate) fn apply(&mut self, command: &Command) {
-        let applied = self.kv.apply_in_term(TERM, command).unwrap();
+        let applied = self.kv.apply_in(TERM, 0, command).unwrap();
         assert_eq!(applied.result, self.model.apply(command));
         self.log.push((command.clone(), applied));
     }
@@ -269,7 +269,7 @@ impl Member {
         };
         self.kv = loaded.unwrap();
         for (command, applied) in &self.log[self.durable..] {
-            assert_eq!(self.kv.apply_in_term(TERM, command).as_ref(), Ok(applied));
+            assert_eq!(self.kv.apply_in(TERM, 0, command).as_ref(), Ok(applied));
         }
         self.compare();
     }
@@ -302,7 +302,8 @@ impl Member {
         let found: Vec<RecordId> = records.iter().map(|(id, _)| *id).collect();
         let needed: Vec<RecordId> = self.model.records().into_keys().collect();
         assert_eq!(found, needed);
-        let kept = self.history.leases();
+        let kept = self.history.leases().into_iter();
+        let kept: Vec<_> = kept.map(|(lease, kept)| (lease, kept.ttl_seconds)).collect();
         let there: Vec<_> = self.model.leases().into_iter().map(|it| (it.0, it.1)).collect();
         assert_eq!(kept, there);
         self.compare();
@@ -327,8 +328,8 @@ pub(crate) fn load(
             loader.record(id, &event)?;
         }
     }
-    for (lease, ttl_seconds) in history.leases() {
-        loader.lease(lease, ttl_seconds)?;
+    for (lease, kept) in history.leases() {
+        loader.lease(lease, kept)?;
     }
     loader.finish()
 }

@@ -14,7 +14,7 @@ fn history(commands: &[Command]) -> (u64, Vec<Change>) {
     let mut changes = Vec::new();
     for command in commands {
         let before = (kv.compact_revision(), kv.leases().collect());
-        let applied = kv.apply_in_term(strategies::TERM, command).unwrap();
+        let applied = kv.apply_in(strategies::TERM, 0, command).unwrap();
         let after: (Revision, Vec<(LeaseId, i64)>) = (kv.compact_revision(), kv.leases().collect());
         if !applied.events.is_empty() || after != before {
             changes.push((applied.events, after.0, after.1));

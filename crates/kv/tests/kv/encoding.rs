@@ -82,8 +82,9 @@ fn the_bytes_of_version_1() {
         [1, 6, 254, 255, 255, 255, 255, 255, 255, 255, 255, 1, 120]
     );
     assert_eq!(encoded(&Command::LeaseRevoke(LeaseId(-1))), [1, 7, 1]);
-    let expire = LeaseExpireRequest { term: 300, leases: vec![LeaseId(2), LeaseId(1)] };
-    assert_eq!(encoded(&Command::LeaseExpire(expire)), [1, 8, 172, 2, 2, 4, 2]);
+    let expire =
+        LeaseExpireRequest { term: 300, last_grant: 5, leases: vec![LeaseId(2), LeaseId(1)] };
+    assert_eq!(encoded(&Command::LeaseExpire(expire)), [1, 8, 172, 2, 5, 2, 4, 2]);
 
     let compare = Compare {
         range: KeyRange { key: b"k".to_vec(), range_end: b"\0".to_vec() },

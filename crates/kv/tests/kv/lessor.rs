@@ -1,9 +1,14 @@
 //! What a member does about leases, step by step.
 
+use std::sync::Arc;
+
 use quorate_kv::{
-    LeaseAsked, LeaseDeadlines, LeaseExpireRequest, LeaseExpiry, LeaseExpiryOutcome,
-    LeaseExpiryStep, LeaseForwards, LeaseId, LeaseInquiry, LeaseInquiryStep, LeaseTime,
+    Command, Kv, KvConfig, LeaseAsked, LeaseDeadlines, LeaseExpireRequest, LeaseExpiry,
+    LeaseExpiryOutcome, LeaseExpiryStep, LeaseForwards, LeaseGrantRequest, LeaseId, LeaseInquiry,
+    LeaseInquiryStep, LeaseTime, MemoryHistory,
 };
+
+use crate::crash::load;
 
 const LEASE: LeaseId = LeaseId(7);
 
@@ -16,7 +21,7 @@ fn leading(leases: &[i64]) -> LeaseDeadlines {
 
 fn expire(term: u64, leases: &[i64]) -> LeaseExpiryStep {
     let leases = leases.iter().copied().map(LeaseId).collect();
-    LeaseExpiryStep::Propose(LeaseExpireRequest { term, leases })
+    LeaseExpiryStep::Propose(LeaseExpireRequest { term, last_grant: 0, leases })
 }
 
 fn renewal(arrived_ms: u64) -> Vec<LeaseAsked> {
@@ -139,4 +144,32 @@ fn an_answer_counts_for_the_request_and_the_peer_that_it_names() {
     let mut later = LeaseForwards::new(40);
     later.begin(2, "of another life");
     assert_eq!(later.answered(2, first), None);
+}
+
+/// By the time that an expiry is applied, its lease may be another one by the same id.
+#[test]
+fn an_expiry_does_not_end_a_lease_that_was_granted_later() {
+    let history = Arc::new(MemoryHistory::default());
+    let mut kv = Kv::new(KvConfig::default(), history.clone());
+    let grant = Command::LeaseGrant(LeaseGrantRequest { lease: LEASE, ttl_seconds: 2 });
+    let mut deadlines = LeaseDeadlines::default();
+    kv.apply_in(3, 5, &grant).unwrap();
+    deadlines.lead_state(&kv, 3, 0, 0);
+    let mut expiry = LeaseExpiry::new(2, 50);
+    let LeaseExpiryStep::Propose(request) = expiry.step(&mut deadlines, Some(3), 2000) else {
+        panic!("its time is over");
+    };
+    assert_eq!(request.last_grant, 5);
+    let expire = Command::LeaseExpire(request);
+    // The leader has heard of neither of these yet.
+    kv.apply_in(3, 6, &Command::LeaseRevoke(LEASE)).unwrap();
+    kv.apply_in(3, 7, &grant).unwrap();
+    history.flush(&mut kv);
+    let mut loaded = load(KvConfig::default(), &history, None).unwrap();
+    for kv in [&mut kv, &mut loaded] {
+        let response = kv.apply_in(3, 8, &expire).unwrap().result.unwrap();
+        deadlines.applied(kv, &expire, &response, 2100);
+        assert_eq!(kv.lease_granted_at(LEASE), Some(7));
+        assert_eq!(kv.last_grant(), 7);
+    }
 }

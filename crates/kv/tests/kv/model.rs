@@ -496,8 +496,8 @@ proptest! {
             match step {
                 Step::Apply(command) => {
                     let digest = kv.digest();
-                    let applied = kv.apply_in_term(TERM, command).unwrap();
-                    prop_assert_eq!(&tidied.apply_in_term(TERM, command).unwrap(), &applied);
+                    let applied = kv.apply_in(TERM, 0, command).unwrap();
+                    prop_assert_eq!(&tidied.apply_in(TERM, 0, command).unwrap(), &applied);
                     prop_assert_eq!(&applied.result, &model.apply(command));
                     let expiry = matches!(command, Command::LeaseExpire(_));
                     replay(&mut watched, &applied.events, kv.revision(), expiry);

@@ -202,7 +202,11 @@ impl goldenscript::Runner for Runner {
                 while let Some(lease) = args.next_pos() {
                     leases.push(LeaseId(lease.parse()?));
                 }
-                self.apply(&Command::LeaseExpire(LeaseExpireRequest { term, leases }))
+                self.apply(&Command::LeaseExpire(LeaseExpireRequest {
+                    term,
+                    last_grant: 0,
+                    leases,
+                }))
             }
             "leases" => Ok(self.leases()),
             "tidy" => self.tidy(),
@@ -261,7 +265,7 @@ impl Runner {
 
     fn apply(&mut self, command: &Command) -> Outcome {
         let before = self.logical_state();
-        let applied = self.kv.apply_in_term(1, command)?;
+        let applied = self.kv.apply_in(1, 0, command)?;
         self.history.flush(&mut self.kv);
         let response = match applied.result {
             Ok(response) => response,
@@ -316,7 +320,9 @@ impl Runner {
                 + "\n"
         });
         let shown: String = shown.collect();
-        assert_eq!(self.history.leases(), self.kv.leases().collect::<Vec<_>>());
+        let kept = self.history.leases().into_iter();
+        let kept: Vec<_> = kept.map(|(lease, kept)| (lease, kept.ttl_seconds)).collect();
+        assert_eq!(kept, self.kv.leases().collect::<Vec<_>>());
         if shown.is_empty() { "none\n".to_owned() } else { shown }
     }
 

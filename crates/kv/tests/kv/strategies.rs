@@ -55,7 +55,7 @@ fn lease_command() -> impl Strategy<Value = Command> {
         }),
         1 => lease().prop_map(Command::LeaseRevoke),
         2 => (0..=TERM, prop::collection::vec(lease(), 0..4)).prop_map(|(term, leases)| {
-            Command::LeaseExpire(LeaseExpireRequest { term, leases })
+            Command::LeaseExpire(LeaseExpireRequest { term, last_grant: 0, leases })
         }),
     ]
 }

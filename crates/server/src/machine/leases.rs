@@ -58,7 +58,7 @@ impl LeaseClock {
     /// Counts all leases of a state, as its leader.
     pub(super) fn lead(&self, kv: &Kv, term: u64, allowance_ms: u64) {
         let now_ms = self.now_ms();
-        self.deadlines().lead(term, now_ms, allowance_ms, kv.leases());
+        self.deadlines().lead_state(kv, term, now_ms, allowance_ms);
         self.nearer.notify_one();
     }
 

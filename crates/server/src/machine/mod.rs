@@ -280,7 +280,7 @@ impl StateMachine for KvMachine {
     ) -> Result<Self::Response, MachineError> {
         Ok(match Command::decode(command)? {
             Command::Kv(command) => {
-                let applied = self.stored.apply(entry.term.0, &command);
+                let applied = self.stored.apply(entry.term.0, entry.index.0, &command);
                 let applied = applied.map_err(|error| self.failure(error))?;
                 if let Ok(response) = &applied.result {
                     self.leases.applied(self.kv(), &command, response);

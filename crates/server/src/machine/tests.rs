@@ -309,7 +309,11 @@ fn grant(lease: i64) -> Command {
 
 fn expire(term: u64, lease: i64) -> Command {
     let leases = vec![LeaseId(lease)];
-    lease_command(quorate_kv::Command::LeaseExpire(LeaseExpireRequest { term, leases }))
+    lease_command(quorate_kv::Command::LeaseExpire(LeaseExpireRequest {
+        term,
+        last_grant: u64::MAX,
+        leases,
+    }))
 }
 
 /// What is counted is what is there, from the moment that it is applied.

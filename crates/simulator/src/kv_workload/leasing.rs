@@ -145,7 +145,7 @@ impl Leasing {
             Event::Turn => {
                 if let Some(term) = self.turn.take() {
                     let allowance_ms = self.config.allowance_ms;
-                    self.deadlines.lead(term, now_ms, allowance_ms, stored.kv().leases());
+                    self.deadlines.lead_state(stored.kv(), term, now_ms, allowance_ms);
                     self.ledger.counted();
                 }
             }

@@ -360,8 +360,10 @@ impl StateMachine for KvMachine {
         command: &[u8],
     ) -> Result<KvAnswer, KvMachineError> {
         let command = Command::decode(command)?;
-        let applied =
-            self.stored.apply(entry.term.0, &command).map_err(|error| self.failed(error))?;
+        let applied = self
+            .stored
+            .apply(entry.term.0, entry.index.0, &command)
+            .map_err(|error| self.failed(error))?;
         if let Some(watching) = &mut self.watching {
             watching.applied(&mut self.stored, &applied.events);
         }

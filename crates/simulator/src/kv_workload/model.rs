@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_kv::{KeyValue, KvError, KvEvent, LeaseId, RecordId, Revision};
+use quorate_raft::EntryId;
 
 use super::machine::whole_time;
 use super::{KvAnswer, KvOperation, key_of};
@@ -15,6 +16,8 @@ pub struct KvModel {
     changes: BTreeMap<Vec<u8>, Vec<Change>>,
     /// How long each lease lasts, in seconds. Their keys are those whose records name them.
     leases: BTreeMap<LeaseId, i64>,
+    /// The index of the entry that granted each.
+    granted_at: BTreeMap<LeaseId, u64>,
 }
 
 /// A put, or a deletion.
@@ -27,7 +30,13 @@ struct Change {
 /// etcd's first revision is 1, and the first write makes 2; nothing is compacted at -1.
 impl Default for KvModel {
     fn default() -> Self {
-        Self { revision: 1, compacted: -1, changes: BTreeMap::new(), leases: BTreeMap::new() }
+        Self {
+            revision: 1,
+            compacted: -1,
+            changes: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            granted_at: BTreeMap::new(),
+        }
     }
 }
 
@@ -39,8 +48,8 @@ struct Transaction<'a> {
 }
 
 impl KvModel {
-    /// Answers a write that stands in an entry of this term, and does it.
-    pub(super) fn write(&mut self, operation: &KvOperation, term: u64) -> KvAnswer {
+    /// Answers a write that stands in this entry, and does it.
+    pub(super) fn write(&mut self, operation: &KvOperation, entry: EntryId) -> KvAnswer {
         let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
         match operation {
             KvOperation::Put(key, value) => self.transaction(|txn| {
@@ -87,7 +96,7 @@ impl KvModel {
             | KvOperation::LeaseRevoke(_)
             | KvOperation::PutLeased(..)
             | KvOperation::PutKeepingLease(..)
-            | KvOperation::Expire(_) => return self.write_about_leases(operation, term),
+            | KvOperation::Expire(_) => return self.write_about_leases(operation, entry),
             KvOperation::Leases
             | KvOperation::KeepAlive(_)
             | KvOperation::TimeToLive(_)
@@ -101,7 +110,7 @@ impl KvModel {
         answer
     }
 
-    fn write_about_leases(&mut self, operation: &KvOperation, term: u64) -> KvAnswer {
+    fn write_about_leases(&mut self, operation: &KvOperation, entry: EntryId) -> KvAnswer {
         let mut answer = KvAnswer { succeeded: true, ..KvAnswer::default() };
         let refused = |error| KvAnswer { error: Some(error), ..KvAnswer::default() };
         match operation {
@@ -111,6 +120,7 @@ impl KvModel {
                     return refused(KvError::LeaseExists);
                 }
                 self.leases.insert(lease, *ttl_seconds);
+                self.granted_at.insert(lease, entry.index.0);
                 answer.lease = Some(whole_time(*ttl_seconds));
             }
             KvOperation::LeaseRevoke(lease) => {
@@ -139,9 +149,11 @@ impl KvModel {
                     txn.put_leased(*key, value, lease);
                 });
             }
-            KvOperation::Expire(request) if request.term == term => {
-                let ended = request.leases.iter().filter(|lease| self.end_lease(**lease));
-                answer.deleted = ended.count() as i64;
+            KvOperation::Expire(request) if request.term == entry.term.0 => {
+                for lease in &request.leases {
+                    let is_meant = self.granted_at.get(lease) <= Some(&request.last_grant);
+                    answer.deleted += i64::from(is_meant && self.end_lease(*lease));
+                }
             }
             _ => {}
         }
@@ -315,7 +327,7 @@ mod tests {
     fn changed(operations: &[KvOperation]) -> KvModel {
         let mut model = KvModel::default();
         for operation in operations {
-            model.write(operation, 0);
+            model.write(operation, EntryId::default());
         }
         model
     }
@@ -336,12 +348,12 @@ mod tests {
         let all = records(&model);
         assert_eq!(model.compare(&all, 0), Ok(()));
         assert!(model.compare(&all[1..], 0).is_err(), "missing");
-        model.write(&KvOperation::Compact(3), 0);
+        model.write(&KvOperation::Compact(3), EntryId::default());
         assert!(model.compare(&all, 0).is_err(), "2 is replaced");
         assert_eq!(model.compare(&all[1..], 0), Ok(()));
-        model.write(&KvOperation::Compact(4), 0);
+        model.write(&KvOperation::Compact(4), EntryId::default());
         assert_eq!(model.compare(&all[2..], 0), Ok(()), "a deletion at the compact revision stays");
-        model.write(&KvOperation::Compact(5), 0);
+        model.write(&KvOperation::Compact(5), EntryId::default());
         assert_eq!(model.compare(&all[3..], 0), Ok(()));
         assert!(model.compare(&all[3..], 1).is_err(), "a deletion is missing");
         assert_eq!(model.compare(&all[2..], 1), Ok(()), "one that a checkpoint needs");

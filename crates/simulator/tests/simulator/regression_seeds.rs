@@ -2,7 +2,7 @@
 //! the simulator draws something new, so the bug itself is kept as well: as a patch under
 //! `mutants`, which must still be found.
 
-use quorate_simulator::{Length, TraceMode, run_seed};
+use quorate_simulator::{KvWorkload, Length, TraceMode, run_seed, run_seed_of};
 
 /// The seed, the bug and the patch that brings it back. With the patch, the seed fails.
 const SEEDS: &[(u64, &str, &str)] = &[
@@ -25,6 +25,23 @@ const SEEDS: &[(u64, &str, &str)] = &[
         "no_sign_of_life_beside_a_snapshot",
     ),
 ];
+
+/// The same of seeds with watchers and leases, as `quorate-simulate --watch --leases` runs them.
+const SEEDS_WITH_LEASES: &[(u64, &str, &str)] = &[(
+    460,
+    "a leader that was slow to apply saw a lease expire that had ended long ago: it ended another \
+     one that had been granted by the same id since, of which it had not heard",
+    "an_expiry_ends_a_later_lease",
+)];
+
+#[test]
+fn seeds_with_leases_that_once_failed() {
+    for (seed, bug, mutant) in SEEDS_WITH_LEASES {
+        let workload = KvWorkload::watched(1).with_leases();
+        let report = run_seed_of(*seed, Length::default(), TraceMode::Off, workload);
+        assert_eq!(report.violation, None, "seed {seed}: {bug} (mutants/{mutant}.patch)");
+    }
+}
 
 #[test]
 fn seeds_that_once_failed() {

@@ -88,7 +88,7 @@ struct Content {
     compact_revision: i64,
     records: BTreeMap<RecordId, KvEvent>,
     system: BTreeMap<u64, Vec<u8>>,
-    leases: BTreeMap<LeaseId, i64>,
+    leases: BTreeMap<LeaseId, KeptLease>,
 }
 
 impl Run {
@@ -117,11 +117,12 @@ impl Run {
             content.system.insert(1, system[0].1.clone());
             // One comes, one is granted anew for longer, and one goes again.
             let lease = LeaseId(i64::try_from(number).unwrap());
-            let leases =
-                vec![(LeaseId(-1), Some(lease.0)), (lease, Some(60)), (LeaseId(lease.0 - 3), None)];
-            for (lease, ttl_seconds) in &leases {
-                match ttl_seconds {
-                    Some(ttl_seconds) => content.leases.insert(*lease, *ttl_seconds),
+            let kept = |ttl_seconds| Some(KeptLease { ttl_seconds, granted_at: number });
+            let gone = (LeaseId(lease.0 - 3), None);
+            let leases = vec![(LeaseId(-1), kept(lease.0)), (lease, kept(60)), gone];
+            for (lease, kept) in &leases {
+                match kept {
+                    Some(kept) => content.leases.insert(*lease, *kept),
                     None => content.leases.remove(lease),
                 };
             }
@@ -168,8 +169,8 @@ fn content(store: &Store) -> Result<Content, StoreError> {
     }
     assert_eq!(marks, written.row.marks);
     let mut leases = BTreeMap::new();
-    read_leases(&view, written.row.leases, |lease, ttl_seconds| {
-        assert!(leases.insert(lease, ttl_seconds).is_none());
+    read_leases(&view, written.row.leases, |lease, kept| {
+        assert!(leases.insert(lease, kept).is_none());
         Ok(())
     })?;
     let ids: Vec<RecordId> = records.keys().copied().collect();

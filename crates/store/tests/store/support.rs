@@ -72,8 +72,8 @@ impl Model {
         let mut kv = Kv::new(KvConfig::default(), Arc::new(MemoryHistory::default()));
         let mut model = Self { maps: vec![Map::new()], after: Vec::new() };
         model.note(&kv);
-        for command in log {
-            for event in kv.apply_in_term(TERM, command).unwrap().events {
+        for (index, command) in log.iter().enumerate() {
+            for event in kv.apply_in(TERM, index as u64, command).unwrap().events {
                 let revision = match &event {
                     KvEvent::Put(record) => record.mod_revision,
                     KvEvent::Delete { mod_revision, .. } => *mod_revision,
@@ -164,6 +164,7 @@ impl Random {
             }),
             8 => Command::LeaseExpire(LeaseExpireRequest {
                 term: TERM - self.below(2),
+                last_grant: if self.below(4) == 0 { 10 } else { u64::MAX },
                 leases: vec![self.lease(), self.lease()],
             }),
             9 | 10 => {
@@ -247,7 +248,7 @@ impl Member {
 
     pub(crate) fn apply(&mut self, log: &[Command]) {
         let next = usize::try_from(self.applied).unwrap();
-        self.stored.apply(TERM, &log[next]).unwrap();
+        self.stored.apply(TERM, next as u64, &log[next]).unwrap();
         self.applied += 1;
     }
 
