@@ -139,12 +139,12 @@ impl Kv {
     ) -> Result<Done, ReadError> {
         let (mut expired, mut events) = (0, Vec::new());
         if term == request.term {
-            for ended in request.leases.iter().filter_map(|lease| {
-                let granted_at = self.lease_granted_at(*lease)?;
-                (granted_at <= request.last_grant).then(|| self.end_lease(*lease))?
-            }) {
-                expired += 1;
-                events.extend(ended);
+            for lease in &request.leases {
+                let is_meant = self.lease_granted_at(*lease) <= Some(request.last_grant);
+                if let Some(ended) = is_meant.then(|| self.end_lease(*lease)).flatten() {
+                    expired += 1;
+                    events.extend(ended);
+                }
             }
         }
         let response = LeaseExpireResponse { revision: self.revision, expired };
