@@ -1,5 +1,7 @@
 //! Structured logs on standard error: JSON for machines, as etcd's, or plain lines for people.
 
+mod lines;
+
 use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +10,7 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+use lines::JsonLines;
 
 /// Sends everything that is logged from now on to standard error. `RUST_LOG`, where it is set, says
 /// more precisely than `level` what is logged. Only the first call counts.
@@ -20,7 +23,7 @@ pub(crate) fn start_logging(level: Level, format: LogFormat) {
         .log_internal_errors(false);
     // Whoever has set up logging already has decided how it looks.
     let _already = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Json => builder.event_format(JsonLines).try_init(),
         LogFormat::Console => {
             builder.with_ansi(stderr().is_terminal()).with_target(false).try_init()
         }
