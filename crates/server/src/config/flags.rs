@@ -148,6 +148,8 @@ const FLAGS: &[Flag] = &[
         Duration,
         "between notices to watchers that nothing has happened (10m)",
     ),
+    served("auto-compaction-mode", Text, "periodic, or revision: what the next counts (periodic)"),
+    served("auto-compaction-retention", Text, "history to keep, as 10m or in hours (0: all)"),
     served("log-retained-bytes", Number, "bytes of log kept for members that lag (33554432)"),
     served("catch-up-bytes-per-second", Number, "to a member that is far behind (16777216)"),
     served("enable-grpc-gateway", Switch, "take calls in JSON under /v3/ (true)"),
@@ -193,7 +195,6 @@ const FLAGS: &[Flag] = &[
     idle("max-snapshots", Number),
     idle("max-wals", Number),
     idle("initial-election-tick-advance", Switch),
-    idle("auto-compaction-mode", Text),
     idle("compaction-batch-limit", Number),
     idle("compaction-sleep-interval", Text),
     idle("corrupt-check-time", Text),
@@ -236,7 +237,6 @@ const FLAGS: &[Flag] = &[
     idle("stop-grpc-service-on-defrag", Switch),
     idle("v2-deprecation", Text),
     unsupported("wal-dir", Text),
-    unsupported("auto-compaction-retention", Text),
     unsupported("force-new-cluster", Switch),
     unsupported("discovery", Text),
     unsupported("discovery-srv", Text),
@@ -374,7 +374,6 @@ impl Flags {
             }
             // Asking for what is the case anyway is no harm.
             Standing::Unsupported if switch(&value) == Some(false) || value.is_empty() => {}
-            Standing::Unsupported if flag.name == "auto-compaction-retention" && value == "0" => {}
             Standing::Unsupported => return Err(FlagError::Unsupported(flag.name)),
         }
         self.values.insert(flag.name, value);
@@ -594,7 +593,6 @@ mod tests {
         assert_eq!(error.to_string(), "--wal-dir is not supported yet: leave it out");
         assert!(!error.is_usage());
         assert!(parse(&["--force-new-cluster=false", "--wal-dir="], &[]).is_ok());
-        assert!(parse(&["--auto-compaction-retention=0"], &[]).is_ok());
         let flags = parse(&["--snapshot-count=5", "--snapshot-count=6"], &[]).expect("taken");
         assert_eq!(flags.without_effect, ["snapshot-count"]);
     }

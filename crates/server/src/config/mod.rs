@@ -8,7 +8,7 @@ mod url;
 
 pub use flags::{FlagError, Flags, USAGE_HINT, flag_help};
 pub use server::{
-    ClusterMember, ConfigError, ConnectionOptions, HttpOptions, InitialState, LeaseMode, LogFormat,
-    ServerConfig, TlsOptions, TlsSide, TlsVersion,
+    AutoCompaction, ClusterMember, ConfigError, ConnectionOptions, HttpOptions, InitialState,
+    LeaseMode, LogFormat, ServerConfig, TlsOptions, TlsSide, TlsVersion,
 };
 pub use url::{Url, UrlError};

@@ -32,7 +32,9 @@ pub use recovery::{Answer, KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
 pub use signals::{stop_requested, survive_file_size_limit};
 
-use crate::api::etcd::{ApiLimits, ClusterInfo, Health, WatchLimits, publish_member};
+use crate::api::etcd::{
+    ApiLimits, ClusterInfo, Health, WatchLimits, compact_by_itself, publish_member,
+};
 use crate::api::http::Access;
 use crate::config::{InitialState, LeaseMode, ServerConfig, Url};
 use crate::description::Description;
@@ -300,8 +302,10 @@ async fn serve(
             stopping.subscribe(),
         ));
     }
-    let announce = announce(config.clone(), running.handle().clone(), info, health.clone());
-    let announcing = tokio::spawn(announce);
+    let mut chores = tokio::task::JoinSet::new();
+    let handle = running.handle().clone();
+    chores.spawn(compact_by_itself(handle.clone(), Arc::clone(&info), config.auto_compaction));
+    chores.spawn(announce(config.clone(), handle, info, health.clone()));
     tokio::select! {
         signal = stop => {
             tracing::info!(signal, "stopping");
@@ -313,7 +317,7 @@ async fn serve(
         // What is under way is then told that its outcome is unknown.
         reason = running.stopped() => tracing::error!(%reason, "the member stopped"),
     }
-    announcing.abort();
+    chores.abort_all();
     health.set(false).await;
     let _ = stopping.send(true);
     let drained = async { while servers.join_next().await.is_some() {} };

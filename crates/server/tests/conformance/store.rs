@@ -60,6 +60,25 @@ async fn hash(cluster: &Cluster, member: usize, revision: i64) -> Result<HashKvR
     asked.map(Response::into_inner).map_err(|status| status.message().to_owned())
 }
 
+/// What kubeadm and many compose files ask for; whoever leads does it.
+#[tokio::test]
+async fn history_is_compacted_by_itself() {
+    let flags = ["--auto-compaction-mode=periodic", "--auto-compaction-retention=200ms"];
+    let cluster = Cluster::start_with(3, &flags).await;
+    for number in 0..10 {
+        cluster.put(0, "key", &format!("value {number}")).await;
+    }
+    until("what is old to be forgotten", async || at(&cluster, 1, "key", 5).await == COMPACTED)
+        .await;
+    assert_eq!(at(&cluster, 1, "key", 0).await, "value 9", "the latest stays");
+    for member in 0..3 {
+        let log = cluster.log(member);
+        let led = log.contains("\"role\":\"leader\"");
+        assert!(led || !log.contains("compacted by itself"), "the leader alone compacts: {log}");
+    }
+    assert_no_panic(&cluster);
+}
+
 /// Members are compared by it, before a compaction, after it, and across it.
 #[tokio::test]
 async fn a_checksum_at_a_revision_is_the_same_on_every_member_and_whatever_is_compacted() {

@@ -3,6 +3,7 @@
 //!
 //! What is not built yet answers Unimplemented, each method by name.
 
+mod auto_compaction;
 mod cluster;
 mod convert;
 mod counted;
@@ -33,6 +34,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+pub use auto_compaction::compact_by_itself;
 pub use publish::publish_member;
 pub use watch::WatchLimits;
 

@@ -102,6 +102,16 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
+    /// Not a number of revisions.
+    #[error(
+        "--{flag}: {value:?} is no number of revisions: write one, or --auto-compaction-mode=periodic"
+    )]
+    Revisions {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// A duration that must be positive.
     #[error("--{flag} must be a millisecond at least")]
     DurationZero {

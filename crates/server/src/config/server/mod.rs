@@ -2,6 +2,7 @@
 //! checked before a file is opened or a port bound.
 
 mod cluster;
+mod compaction;
 mod error;
 mod http;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use quorate_raft::NodeId;
 
 use cluster::initial_cluster;
+pub use compaction::AutoCompaction;
 pub use error::ConfigError;
 pub use http::{ConnectionOptions, HttpOptions};
 pub use tls::{TlsOptions, TlsSide, TlsVersion};
@@ -90,6 +92,8 @@ pub struct ServerConfig {
     pub request_bytes_max: usize,
     /// Operations that a transaction may have.
     pub txn_operations_max: usize,
+    /// How much history the leader keeps when nobody compacts: `--auto-compaction-retention`.
+    pub auto_compaction: AutoCompaction,
     /// Learners that the cluster may have: `--max-learners`.
     pub learners_max: usize,
     /// Milliseconds between notices to watchers that nothing has happened:
@@ -192,6 +196,7 @@ impl ServerConfig {
                 TXN_OPERATIONS_DEFAULT,
                 u32::MAX.into(),
             )?,
+            auto_compaction: AutoCompaction::from_flags(flags)?,
             watch_progress_interval_ms: watch_progress_interval(flags)?,
             learners_max: size(flags, "max-learners", LEARNERS_DEFAULT, LEARNERS_LIMIT)?,
             strict_reconfiguration: flags.switch("strict-reconfig-check").unwrap_or(true),
