@@ -96,6 +96,9 @@ async fn a_checksum_at_a_revision_is_the_same_on_every_member_and_whatever_is_co
     assert_eq!((before.hash_revision, before.compact_revision), (20, -1));
     let latest = hash(&cluster, 0, 0).await.expect("it can be read");
     assert_eq!(latest.hash_revision, 32);
+    // There is nothing before the first revision, and that is no error.
+    let nothing = hash(&cluster, 0, -1).await.expect("it can be asked for");
+    assert_eq!((nothing.hash, nothing.hash_revision), (0, -1));
     let last_put = hash(&cluster, 0, 31).await.expect("it can be read");
     assert!(before.hash != latest.hash && last_put.hash != latest.hash);
     for member in 1..3 {

@@ -30,14 +30,18 @@ pub(super) struct Hash {
 }
 
 /// The checksum of this member's store, as it is here, at this revision or, where that is 0, at the
-/// latest. Read in pieces, which hold up nobody.
+/// latest. Before the first revision it is 0. Read in pieces, which hold up nobody.
 ///
 /// # Errors
 /// The revision is not there yet or not any more, be it that it is compacted meanwhile.
 pub(super) async fn hash(gate: &Gate, at: Revision) -> Result<Hash, ApiError> {
     let read = |machine: &KvMachine| (machine.kv().revision(), machine.kv().compact_revision());
     let (revision, compact_revision) = gate.read(true, read).await?;
-    let at = if at.0 <= 0 { revision } else { at };
+    if at < Revision(0) {
+        // As in etcd: there was nothing yet.
+        return Ok(Hash { value: 0, at, revision, compact_revision });
+    }
+    let at = if at == Revision(0) { revision } else { at };
     if at > revision {
         return Err(KvError::FutureRevision.into());
     }
