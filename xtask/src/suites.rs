@@ -80,7 +80,7 @@ pub(crate) fn clients(profile: Profile) -> Result<()> {
     conformance(profile, &["--exact", "clients::node"], &[])
 }
 
-/// The same random and edge-case calls of the KV service to a real etcd and to quorate, `sequences`
+/// The same random and edge-case calls, watches among them, to a real etcd and to quorate, `sequences`
 /// of them from a seed, then the same command lines of etcdctl. Every answer must be the same.
 pub(crate) fn differential(profile: Profile, sequences: &str, seed: &str) -> Result<()> {
     let variables = [("QUORATE_SEQUENCES", count(sequences)?), ("QUORATE_SEED", count(seed)?)];

@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use tonic::Status;
 
+use super::watch::{Settled, WatchCall, WatchRequest};
 use crate::cluster::proto::etcdserverpb as wire;
 use wire::compare::TargetUnion;
 use wire::request_op::Request;
 
-/// One call of the KV service, or of those of the Lease service whose answers do not depend on time
-/// but for what is masked.
+/// One call of the KV service, something asked of a watch stream, or one of the other services'
+/// calls whose answers do not depend on time or place but for what is masked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     Range(wire::RangeRequest),
+    RangeStream(wire::RangeRequest),
     Put(wire::PutRequest),
     DeleteRange(wire::DeleteRangeRequest),
     Txn(wire::TxnRequest),
@@ -19,6 +21,13 @@ pub(super) enum Call {
     LeaseGrant(wire::LeaseGrantRequest),
     LeaseRevoke(wire::LeaseRevokeRequest),
     LeaseTimeToLive(wire::LeaseTimeToLiveRequest),
+    LeaseLeases,
+    LeaseKeepAlive(wire::LeaseKeepAliveRequest),
+    Status,
+    HashKv(wire::HashKvRequest),
+    Watch(WatchCall),
+    /// Waits until every watch stream was told everything, and compares it.
+    Settle,
 }
 
 /// What a call is answered with.
@@ -32,6 +41,21 @@ pub(super) enum Answer {
     LeaseGrant(wire::LeaseGrantResponse),
     LeaseRevoke(wire::LeaseRevokeResponse),
     LeaseTimeToLive(wire::LeaseTimeToLiveResponse),
+    LeaseLeases(wire::LeaseLeasesResponse),
+    LeaseKeepAlive(wire::LeaseKeepAliveResponse),
+    Status(wire::StatusResponse),
+    HashKv(wire::HashKvResponse),
+    /// A range in pieces, put together; and what is wrong with the pieces.
+    RangeStream(wire::RangeResponse, Vec<&'static str>),
+    /// To a watcher's creation or cancellation; nothing for what is not answered.
+    Watch(Option<wire::WatchResponse>),
+    /// The revision, where the stream is told of its progress.
+    Progress {
+        revision: Option<i64>,
+        /// A watcher of the stream was ended by a compaction.
+        beside_ended: bool,
+    },
+    Settled(Settled),
 }
 
 pub(super) type Outcome = Result<Answer, Status>;
@@ -54,13 +78,25 @@ impl Call {
             Call::LeaseGrant(_) => "LeaseGrant",
             Call::LeaseRevoke(_) => "LeaseRevoke",
             Call::LeaseTimeToLive(_) => "LeaseTimeToLive",
+            Call::RangeStream(_) => "RangeStream",
+            Call::LeaseLeases => "LeaseLeases",
+            Call::LeaseKeepAlive(_) => "LeaseKeepAlive",
+            Call::Status => "Status",
+            Call::HashKv(_) => "HashKV",
+            Call::Settle => "(what watchers are told)",
+            Call::Watch(call) => match call.request {
+                WatchRequest::Create(_) => "Watch create",
+                WatchRequest::Cancel(_) => "Watch cancel",
+                WatchRequest::Progress => "Watch progress",
+                WatchRequest::Unknown => "Watch (nothing)",
+            },
         }
     }
 
     /// Whether it may be answered from the state of a single member.
     pub(super) fn is_serializable(&self) -> bool {
         match self {
-            Call::Range(range) => range.serializable,
+            Call::Range(range) | Call::RangeStream(range) => range.serializable,
             Call::Txn(txn) => {
                 is_read_only(txn)
                     && operations(txn).any(|operation| {
@@ -68,20 +104,33 @@ impl Call {
                             Some(Request::RequestRange(range)) if range.serializable)
                     })
             }
-            // Its header's revision is that of the member.
-            Call::LeaseTimeToLive(_) => true,
+            // Their headers' revision is that of the member.
+            Call::LeaseTimeToLive(_) | Call::LeaseLeases | Call::LeaseKeepAlive(_) => true,
+            Call::Status | Call::HashKv(_) => true,
             Call::Put(_) | Call::DeleteRange(_) | Call::Compact(_) => false,
-            Call::LeaseGrant(_) | Call::LeaseRevoke(_) => false,
+            Call::LeaseGrant(_) | Call::LeaseRevoke(_) | Call::Watch(_) | Call::Settle => false,
         }
     }
 
     /// Whether it goes through the log, so that the member that answers it has caught up.
     pub(super) fn is_proposed(&self) -> bool {
         match self {
-            Call::Range(_) | Call::LeaseTimeToLive(_) => false,
             Call::Txn(txn) => !is_read_only(txn),
             Call::Put(_) | Call::DeleteRange(_) | Call::Compact(_) => true,
             Call::LeaseGrant(_) | Call::LeaseRevoke(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what watchers were told must have come before this, since it is told otherwise after it,
+    /// or in an order that is not promised.
+    pub(super) fn needs_settled(&self) -> bool {
+        match self {
+            Call::Compact(_) => true,
+            Call::Watch(call) => {
+                matches!(call.request, WatchRequest::Cancel(_) | WatchRequest::Progress)
+            }
+            _ => false,
         }
     }
 
@@ -89,11 +138,14 @@ impl Call {
     pub(super) fn at(&self, anchors: &Anchors) -> Call {
         let mut call = self.clone();
         match &mut call {
-            Call::Range(range) => anchors.resolve_range(range),
+            Call::Range(range) | Call::RangeStream(range) => anchors.resolve_range(range),
             Call::Txn(txn) => anchors.resolve_txn(txn),
             Call::Compact(compaction) => anchors.resolve(&mut compaction.revision),
-            Call::Put(_) | Call::DeleteRange(_) => {}
-            Call::LeaseGrant(_) | Call::LeaseRevoke(_) | Call::LeaseTimeToLive(_) => {}
+            Call::HashKv(hash) => anchors.resolve(&mut hash.revision),
+            Call::Watch(WatchCall { request: WatchRequest::Create(create), .. }) => {
+                anchors.resolve(&mut create.start_revision);
+            }
+            _ => {}
         }
         call
     }
@@ -110,6 +162,12 @@ impl Answer {
             Answer::LeaseGrant(granted) => &granted.header,
             Answer::LeaseRevoke(revoked) => &revoked.header,
             Answer::LeaseTimeToLive(lease) => &lease.header,
+            Answer::LeaseLeases(list) => &list.header,
+            Answer::LeaseKeepAlive(renewed) => &renewed.header,
+            Answer::Status(status) => &status.header,
+            Answer::HashKv(hash) => &hash.header,
+            Answer::RangeStream(range, _) => &range.header,
+            Answer::Watch(_) | Answer::Progress { .. } | Answer::Settled(_) => return None,
         };
         header.as_ref().map(|header| header.revision)
     }

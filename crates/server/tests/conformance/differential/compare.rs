@@ -24,6 +24,13 @@ pub(super) enum Meant {
     /// Keys that are equal in what a range is sorted by: etcd's sort shuffles them once there are
     /// more than a few, quorate leaves them in the order of keys.
     OrderOfEquals,
+    /// A watcher that a compaction has ended, and that was not cancelled: etcd tells its stream
+    /// nothing of progress from then on, quorate goes by the others.
+    ProgressBesideEnded,
+    /// The hash at a compact revision: etcd keeps those of its last ten compactions, taken of the time
+    /// before them, with the compact revision of that time. Quorate's does not depend on compactions,
+    /// and earlier ones than that of the last are gone.
+    HashOfCompactRevision,
 }
 
 /// How two outcomes compare.
@@ -41,6 +48,17 @@ const DEPTH_MAX: usize = 50;
 /// Compares what etcd and quorate answered to a call.
 pub(super) fn verdict(call: &Call, etcd: &Outcome, quorate: &Outcome) -> Verdict {
     match (etcd, quorate) {
+        (
+            Ok(Answer::Progress { revision: None, beside_ended: true }),
+            Ok(Answer::Progress { revision: Some(_), .. }),
+        ) => Verdict::Meant(Meant::ProgressBesideEnded),
+        (Ok(Answer::HashKv(etcd)), Ok(Answer::HashKv(quorate)))
+            if quorate.compact_revision == quorate.hash_revision
+                && etcd.compact_revision < quorate.compact_revision
+                && etcd.hash_revision == quorate.hash_revision =>
+        {
+            Verdict::Meant(Meant::HashOfCompactRevision)
+        }
         (Ok(etcd), Ok(quorate)) => {
             let (etcd, quorate) = (masked(etcd), masked(quorate));
             if etcd == quorate {
@@ -55,6 +73,13 @@ pub(super) fn verdict(call: &Call, etcd: &Outcome, quorate: &Outcome) -> Verdict
             if (etcd.code(), etcd.message()) == (quorate.code(), quorate.message()) =>
         {
             Verdict::Same
+        }
+        (Ok(Answer::HashKv(etcd)), Err(quorate))
+            if etcd.compact_revision < etcd.hash_revision
+                && quorate.message()
+                    == "etcdserver: mvcc: required revision has been compacted" =>
+        {
+            Verdict::Meant(Meant::HashOfCompactRevision)
         }
         (_, Err(quorate)) => {
             let Call::Txn(txn) = call else { return Verdict::Different };
@@ -90,6 +115,39 @@ fn masked(answer: &Answer) -> Answer {
             lease.ttl = lease.ttl.signum();
             lease.keys.sort();
         }
+        Answer::LeaseLeases(list) => {
+            mask(&mut list.header);
+            // By when they end, which is a matter of milliseconds.
+            list.leases.sort_by_key(|lease| lease.id);
+        }
+        Answer::LeaseKeepAlive(renewed) => mask(&mut renewed.header),
+        Answer::Status(status) => {
+            *status = wire::StatusResponse {
+                header: status.header,
+                version: std::mem::take(&mut status.version),
+                leader: status.leader.min(1),
+                raft_term: status.raft_term.min(1),
+                errors: std::mem::take(&mut status.errors),
+                is_learner: status.is_learner,
+                storage_version: std::mem::take(&mut status.storage_version),
+                db_size_quota: 0,
+                ..Default::default()
+            };
+            mask(&mut status.header);
+        }
+        Answer::HashKv(hash) => {
+            mask(&mut hash.header);
+            // It is taken over something else, see `docs/etcd-compatibility.md`.
+            hash.hash = 0;
+        }
+        Answer::RangeStream(range, _) => mask(&mut range.header),
+        Answer::Watch(response) => {
+            if let Some(response) = response {
+                mask(&mut response.header);
+            }
+        }
+        Answer::Progress { beside_ended, .. } => *beside_ended = false,
+        Answer::Settled(settled) => *settled = settled.comparable(),
         // Answers within a transaction have no ids, which is a thing to compare.
         Answer::Txn(txn) => mask(&mut txn.header),
     }

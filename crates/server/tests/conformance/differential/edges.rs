@@ -82,11 +82,11 @@ fn leases() -> Vec<Call> {
     all
 }
 
-fn bytes(text: &str) -> Bytes {
+pub(super) fn bytes(text: &str) -> Bytes {
     Bytes::from(text.to_owned())
 }
 
-fn put(key: &str, value: &str) -> Request {
+pub(super) fn put(key: &str, value: &str) -> Request {
     Request::RequestPut(wire::PutRequest {
         key: bytes(key),
         value: bytes(value),
@@ -94,7 +94,7 @@ fn put(key: &str, value: &str) -> Request {
     })
 }
 
-fn delete(key: &str, range_end: &str) -> Request {
+pub(super) fn delete(key: &str, range_end: &str) -> Request {
     Request::RequestDeleteRange(wire::DeleteRangeRequest {
         key: bytes(key),
         range_end: bytes(range_end),
@@ -110,7 +110,7 @@ fn get_at(key: &str, revision: i64) -> Request {
     Request::RequestRange(wire::RangeRequest { key: bytes(key), revision, ..Default::default() })
 }
 
-fn then(success: Vec<Request>) -> wire::TxnRequest {
+pub(super) fn then(success: Vec<Request>) -> wire::TxnRequest {
     if_else(Vec::new(), success, Vec::new())
 }
 
@@ -130,7 +130,7 @@ fn nested(txn: wire::TxnRequest) -> Request {
 }
 
 /// A request on its own.
-fn call(request: Request) -> Call {
+pub(super) fn call(request: Request) -> Call {
     match request {
         Request::RequestRange(range) => Call::Range(range),
         Request::RequestPut(put) => Call::Put(put),
@@ -139,11 +139,11 @@ fn call(request: Request) -> Call {
     }
 }
 
-fn calls(requests: Vec<Request>) -> Vec<Call> {
+pub(super) fn calls(requests: Vec<Request>) -> Vec<Call> {
     requests.into_iter().map(call).collect()
 }
 
-fn compact(revision: i64, physical: bool) -> Call {
+pub(super) fn compact(revision: i64, physical: bool) -> Call {
     Call::Compact(wire::CompactionRequest { revision, physical })
 }
 
@@ -182,7 +182,7 @@ fn compactions() -> Vec<Call> {
 const ENDS: [&str; 12] =
     ["", "\0", "\0\0", "\0\u{1}", "a", "a\0", "a\0\0", "ab", "b", "c", "zz", "~"];
 
-fn odd_puts() -> Vec<Call> {
+pub(super) fn odd_puts() -> Vec<Call> {
     let mut all: Vec<Call> = ENDS.iter().map(|key| call(put(key, key))).collect();
     for key in [&[0xff][..], &[0xff, 0], &[0xff, 0xff], &[0x80], &[0xfe, 0xff]] {
         all.push(Call::Put(wire::PutRequest {
@@ -194,7 +194,7 @@ fn odd_puts() -> Vec<Call> {
 }
 
 /// Every pair of these, and of what is no text.
-fn odd_ranges() -> Vec<(Bytes, Bytes)> {
+pub(super) fn odd_ranges() -> Vec<(Bytes, Bytes)> {
     let mut names: Vec<Bytes> = ENDS.iter().map(|end| bytes(end)).collect();
     names.extend([&[0xff][..], &[0xff, 0], &[0xff, 0xff]].map(Bytes::copy_from_slice));
     let pairs = names.iter().flat_map(|key| names.iter().map(|end| (key.clone(), end.clone())));

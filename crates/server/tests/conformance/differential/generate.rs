@@ -12,6 +12,9 @@
 //!   behind it, which its index still names, and ends itself once somebody reads the key. So no
 //!   sequence has both.
 
+mod leases;
+mod watch;
+
 use bytes::Bytes;
 
 use super::call::{Call, Step, everything, from_begin, from_compacted, from_now, operations};
@@ -19,16 +22,14 @@ use crate::cluster::proto::etcdserverpb as wire;
 use wire::compare::TargetUnion;
 use wire::request_op::Request;
 
+pub(super) use leases::LEASES;
+
 /// Most sequences are at most so many calls long, not counting the reads at their ends.
 const CALLS_MAX: usize = 40;
 /// The others are so many times as long.
 const LONG: usize = 4;
 /// With so many keys or more, a sequence begins with all of them there.
 const KEYS_MANY: usize = 20;
-
-/// The leases that sequences make, all of them for so long that none ends by itself.
-pub(super) const LEASES: [i64; 3] = [1, 2, 7];
-const LEASE_SECONDS: i64 = 3600;
 
 /// Uniform numbers from a seed (SplitMix64).
 pub(super) struct Rng(u64);
@@ -65,11 +66,16 @@ impl Rng {
 /// Draws the sequence of a seed. Without `compactions` nothing is ever compacted.
 pub(super) fn sequence(seed: u64, members: usize, compactions: bool) -> Vec<Step> {
     let mut rng = Rng::new(seed);
-    let mut generator = Generator { style: Style::draw(&mut rng), rng };
+    let mut generator = Generator { style: Style::draw(&mut rng), rng, compactions };
     let long = if generator.rng.chance(50) { LONG } else { 1 };
     let count = 3 + generator.rng.below(CALLS_MAX * long - 2);
     let mut calls = generator.many_puts();
-    calls.extend((0..count).map(|_| generator.call()));
+    for _ in 0..count {
+        let call = generator.call();
+        let settles = generator.settles_after(&call);
+        calls.push(call);
+        calls.extend(settles.then_some(Call::Settle));
+    }
     let puts_what_it_deletes =
         |call: &Call| matches!(call, Call::Txn(txn) if may_put_what_it_deletes(txn));
     if !compactions || calls.iter().any(puts_what_it_deletes) {
@@ -112,13 +118,15 @@ fn any_operation(txn: &wire::TxnRequest, is: &impl Fn(&Request) -> bool) -> bool
 struct Style {
     keys: Vec<Bytes>,
     values: Vec<Bytes>,
-    /// How often each kind of call is made: range, put, delete, transaction, compaction, and what has
-    /// to do with leases.
-    weights: [usize; 6],
+    /// How often each kind of call is made: range, put, delete, transaction, compaction, what has to
+    /// do with leases, and what with watching.
+    weights: [usize; 7],
     /// Times in a thousand that a put names a lease.
     leases: usize,
     /// Times in a thousand that an option is used at all.
     options: usize,
+    /// Times in a thousand that watchers are waited for after a call.
+    settles: usize,
 }
 
 impl Style {
@@ -156,10 +164,13 @@ impl Style {
             weight(rng, 25),
             weight(rng, 4),
             weight(rng, 10),
+            // Watching takes etcd's time, so many sequences do without.
+            if rng.chance(650) { weight(rng, 25) } else { 0 },
         ];
         // A lease that is not there fails the whole transaction, so most puts name none.
         let leases = if weights[5] == 0 { 6 } else { rng.pick(&[6, 60, 200]) };
-        Style { keys, values, weights, leases, options: rng.pick(&[30, 120, 350]) }
+        let settles = rng.pick(&[0, 300, 1000]);
+        Style { keys, values, weights, leases, options: rng.pick(&[30, 120, 350]), settles }
     }
 }
 
@@ -222,6 +233,8 @@ fn prefix_end(key: &[u8]) -> Bytes {
 struct Generator {
     rng: Rng,
     style: Style,
+    /// Whether anything is ever compacted.
+    compactions: bool,
 }
 
 impl Generator {
@@ -233,11 +246,12 @@ impl Generator {
             chosen
         });
         match kind {
-            Some(0) => Call::Range(self.range()),
+            Some(0) => self.read(),
             Some(2) => Call::DeleteRange(self.delete_range()),
             Some(3) => Call::Txn(self.txn()),
             Some(4) => Call::Compact(self.compaction()),
             Some(5) => self.lease_call(),
+            Some(6) => self.watch_call(),
             _ => Call::Put(self.put()),
         }
     }
@@ -338,6 +352,33 @@ impl Generator {
         }
     }
 
+    /// Mostly a range in one piece.
+    fn read(&mut self) -> Call {
+        match self.rng.below(20) {
+            0..=2 => Call::RangeStream(self.range_in_pieces()),
+            3 => Call::Status,
+            4 => Call::HashKv(wire::HashKvRequest {
+                revision: if self.option() { self.revision() } else { 0 },
+            }),
+            _ => Call::Range(self.range()),
+        }
+    }
+
+    fn range_in_pieces(&mut self) -> wire::RangeRequest {
+        let mut range = self.range();
+        if !self.rng.chance(100) {
+            range.sort_order = self.rng.pick(&[0, 0, 1]);
+            range.sort_target = 0;
+            (range.min_mod_revision, range.max_mod_revision) = (0, 0);
+            (range.min_create_revision, range.max_create_revision) = (0, 0);
+        }
+        // etcd sorts each piece by itself then.
+        if range.sort_order == 0 {
+            range.sort_target = 0;
+        }
+        range
+    }
+
     fn range(&mut self) -> wire::RangeRequest {
         let (key, range_end) = self.key_range();
         let mut range = wire::RangeRequest { key, range_end, ..Default::default() };
@@ -393,28 +434,6 @@ impl Generator {
             put.lease = self.lease();
         }
         put
-    }
-
-    /// One that may be there, or seldom one that never is.
-    fn lease(&mut self) -> i64 {
-        if self.seldom() { self.rng.pick(&[-1, i64::MAX]) } else { self.rng.pick(&LEASES) }
-    }
-
-    fn lease_call(&mut self) -> Call {
-        let id = self.lease();
-        match self.rng.below(8) {
-            0..=3 => {
-                // Those that never are must not come to be.
-                let odd = self.seldom() || !LEASES.contains(&id);
-                let ttl = if odd { 9_000_000_001 } else { LEASE_SECONDS };
-                Call::LeaseGrant(wire::LeaseGrantRequest { id, ttl })
-            }
-            4 => Call::LeaseRevoke(wire::LeaseRevokeRequest { id }),
-            _ => {
-                let keys = self.rng.chance(800);
-                Call::LeaseTimeToLive(wire::LeaseTimeToLiveRequest { id, keys })
-            }
-        }
     }
 
     fn delete_range(&mut self) -> wire::DeleteRangeRequest {
@@ -538,7 +557,7 @@ impl Generator {
             1 => Some(TargetUnion::CreateRevision(self.compared_revision())),
             2 => Some(TargetUnion::ModRevision(self.compared_revision())),
             3 => Some(TargetUnion::Value(self.rng.pick(&self.style.values))),
-            4 => Some(TargetUnion::Lease(self.rng.pick(&[0, 0, 1, 2, -1]))),
+            4 => Some(TargetUnion::Lease(self.compared_lease())),
             _ => None,
         };
         let (key, range_end) =

@@ -15,15 +15,18 @@ mod command_lines;
 mod compare;
 mod edges;
 mod generate;
+mod leases;
 mod pair;
 mod shrink;
+mod watch;
+mod watch_edges;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tonic::Code;
 
-use call::{Outcome, Step, everything, from_begin, from_now, shown, shown_outcome};
+use call::{Answer, Call, Outcome, Step, everything, from_begin, from_now, shown, shown_outcome};
 use compare::{Meant, Verdict, verdict};
 use pair::{Exchange, Pair};
 
@@ -32,7 +35,7 @@ use crate::number;
 /// Of so many sequences, one is made before anything was ever compacted.
 const ONE_IN_NEVER_COMPACTED: usize = 20;
 /// Sequences between two lines of progress.
-const PROGRESS: usize = 500;
+const PROGRESS: usize = 100;
 /// How often a sequence is repeated that a member did not answer, as on a machine that is so busy
 /// that a leader is taken for dead.
 const REPEATS_MAX: usize = 3;
@@ -47,6 +50,8 @@ struct Tally {
     different: Vec<String>,
     calls: BTreeMap<(&'static str, String), usize>,
     meant: BTreeMap<Meant, usize>,
+    /// What watchers were told.
+    events: usize,
 }
 
 impl Tally {
@@ -58,6 +63,10 @@ impl Tally {
             Err(error) => format!("{:?}: {}", error.code(), error.message()),
         };
         *self.calls.entry((exchange.call.kind(), outcome)).or_default() += 1;
+        if let Ok(Answer::Settled(settled)) = &exchange.etcd {
+            let told = settled.told.values().flatten();
+            self.events += told.map(|response| response.events.len()).sum::<usize>();
+        }
         if let Verdict::Meant(meant) = verdict {
             *self.meant.entry(meant).or_default() += 1;
         }
@@ -65,8 +74,9 @@ impl Tally {
 
     fn print(&self) {
         for ((kind, outcome), count) in &self.calls {
-            println!("{count:>9}  {kind:<11}  {outcome}");
+            println!("{count:>9}  {kind:<25}  {outcome}");
         }
+        println!("{:>9}  events that watchers were told of", self.events);
         for (meant, count) in &self.meant {
             println!("{count:>9}  differ as they are meant to: {meant:?}");
         }
@@ -90,8 +100,8 @@ async fn run(
     tally: &mut Tally,
 ) -> Run {
     pair.clean(compactions).await;
-    for step in steps {
-        let exchange = pair.make(step).await;
+    let mut steps = steps.iter();
+    while let Some(exchange) = pair.next(&mut steps).await {
         let verdict = verdict(&exchange.call, &exchange.etcd, &exchange.quorate);
         tally.note(&exchange, verdict);
         if verdict != Verdict::Different {
@@ -148,7 +158,7 @@ async fn compare(
 fn show(exchange: &Exchange) {
     println!("  call    {}", shown(&exchange.call));
     println!("  etcd    {}", shown_outcome(&exchange.etcd));
-    println!("  quorate {}", shown_outcome(&exchange.quorate));
+    println!("  quorate {} (m{})", shown_outcome(&exchange.quorate), exchange.member);
 }
 
 /// Finds the shortest sequence that shows a difference, and prints all answers to it.
@@ -160,11 +170,11 @@ async fn print_smallest(pair: &mut Pair, name: &str, steps: Vec<Step>, compactio
     let smallest = smallest.await;
     pair.clean(compactions).await;
     println!("the shortest sequence that shows a difference, from no keys at all:");
-    for step in &smallest {
-        let exchange = pair.make(step).await;
+    let mut steps = smallest.iter();
+    while let Some(exchange) = pair.next(&mut steps).await {
         let verdict = verdict(&exchange.call, &exchange.etcd, &exchange.quorate);
         show(&exchange);
-        println!("  verdict {verdict:?}, of member {}", step.member);
+        println!("  verdict {verdict:?}");
     }
 }
 
@@ -195,7 +205,7 @@ async fn sequences() {
     println!(
         "{count} sequences (seeds {first_seed} to {last_seed}) and {} edge cases: no difference, \
          {:.1} s",
-        edges::all().len(),
+        edges::all().len() + watch_edges::all().len(),
         began.elapsed().as_secs_f64()
     );
 }
@@ -207,8 +217,14 @@ async fn edge_cases(pair: &mut Pair, tally: &mut Tally) {
         let at_the_end = [everything(0, false), everything(from_begin(1), true)];
         let more = [everything(from_now(-1), false)];
         let calls = calls.into_iter().chain(at_the_end).chain(more);
-        let members = (0..pair.member_count()).cycle();
-        let steps = calls.zip(members).map(|(call, member)| Step { call, member }).collect();
-        compare(pair, story, steps, index > 0, tally).await;
+        compare(pair, story, at_members_in_turn(pair, calls), index > 0, tally).await;
     }
+    for (story, calls) in watch_edges::all() {
+        compare(pair, story, at_members_in_turn(pair, calls), true, tally).await;
+    }
+}
+
+fn at_members_in_turn(pair: &Pair, calls: impl IntoIterator<Item = Call>) -> Vec<Step> {
+    let members = (0..pair.member_count()).cycle();
+    calls.into_iter().zip(members).map(|(call, member)| Step { call, member }).collect()
 }
