@@ -34,8 +34,10 @@ Usage: cargo xtask COMMAND
                              from seeds S, S+1, ...; every answer must be the same
   big-store [--keys N ...]   measures memory, disk and time to start with many keys
   steady-store [...]         measures memory and disk under overwrites and compactions
-  catch-up [...]             measures puts while a member catches up; options of these three, with
-                             their defaults: crates/server/benches/measure/main.rs
+  catch-up [...]             measures puts while a member catches up
+  watch-load [...]           whether 1,020 watchers are told everything under 1,000 puts a second
+  watch-stalled [...]        measures puts with and without watchers that never read; options of these
+                             five, with their defaults: crates/server/benches/measure/main.rs
 ";
 
 fn main() -> ExitCode {
@@ -68,9 +70,10 @@ fn main() -> ExitCode {
             }
             _ => return usage(),
         },
-        [name @ ("big-store" | "steady-store" | "catch-up"), options @ ..] => {
-            measure::run(name, options)
-        }
+        [
+            name @ ("big-store" | "steady-store" | "catch-up" | "watch-load" | "watch-stalled"),
+            options @ ..,
+        ] => measure::run(name, options),
         _ => return usage(),
     };
     match result {

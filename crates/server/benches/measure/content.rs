@@ -12,6 +12,8 @@ pub(crate) enum KeyShape {
     Registry,
     /// `put/` and the number: the keys of numbers in a row are a range.
     Numbered,
+    /// So many keys, which come again and again.
+    Cycled(u64),
 }
 
 /// A family of keys and values.
@@ -43,7 +45,7 @@ impl Content {
         Ok(Self { shape, key_bytes, value_bytes })
     }
 
-    /// Distinct for each number.
+    /// Distinct for each number, but for those that come again.
     pub(crate) fn key(&self, number: u64) -> Vec<u8> {
         match self.shape {
             KeyShape::Random => stream(number, self.key_bytes),
@@ -59,6 +61,7 @@ impl Content {
                 key.into_bytes()
             }
             KeyShape::Numbered => format!("put/{number:012}").into_bytes(),
+            KeyShape::Cycled(keys) => format!("key/{:06}", number % keys).into_bytes(),
         }
     }
 

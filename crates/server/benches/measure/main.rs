@@ -26,10 +26,17 @@ mod ledger;
 mod load;
 /// Memory, disk and processor time, as the system counts them.
 mod machine;
+/// How certain a figure is.
+mod statistics;
 /// A million puts over a thousand keys: nothing may grow.
 mod steady_store;
 /// Tables in the form that documents take.
 mod table;
+
+/// Puts under the eyes of many watchers, and of some that never read.
+mod watch_load;
+/// Watchers that know whether they were told everything.
+mod watchers;
 
 /// Three members of the real program, as the conformance tests run them.
 #[allow(dead_code, reason = "the tests need more of it")]
@@ -61,6 +68,14 @@ catch-up       a member that was away, and one that lost its disk, catch up unde
   --rounds N (3)      --baseline-s N (30) --patience-s N (900)
   --scenario away|wiped|both (both)
   --wiped-flags TEXT (--initial-cluster-state existing)   what the wiped member is started with
+watch-load     whether many watchers are each told everything, once and in order
+  --seconds N (60)
+watch-stalled  puts with and without watchers that never read
+  --stalled N (100)   --pairs N (10)      --run-s N (15)
+both of these
+  --keyed N (1000)    --streams N (12)    keys, each with a watcher; the streams that these share
+  --whole N (20)      watchers of everything, each on a stream of its own
+  --rate N (1000)     --value-bytes N (256)                puts a second
 every command
   --connections N (8) --in-flight N (32)  of the load at full speed; in flight on each connection
   --server-flags TEXT ()                  more flags for every member
@@ -92,6 +107,8 @@ fn run(words: Vec<String>) -> Result<ExitCode> {
         "big-store" => runtime.block_on(big_store::run(&mut arguments))?,
         "steady-store" => runtime.block_on(steady_store::run(&mut arguments))?,
         "catch-up" => runtime.block_on(catch_up::run(&mut arguments))?,
+        "watch-load" => runtime.block_on(watch_load::run(&mut arguments))?,
+        "watch-stalled" => runtime.block_on(watch_load::run_stalled(&mut arguments))?,
         _ => {
             eprint!("{USAGE}");
             return Ok(ExitCode::from(2));
