@@ -331,7 +331,7 @@ fn pieces() -> Vec<Call> {
         wire::RangeRequest { min_mod_revision: 1, ..all_keys.clone() },
         wire::RangeRequest { max_mod_revision: -1, ..all_keys.clone() },
         wire::RangeRequest { min_create_revision: 1, sort_order: 2, ..all_keys.clone() },
-        wire::RangeRequest { max_create_revision: 1, ..all_keys.clone() },
+        wire::RangeRequest { max_create_revision: 1, ..all_keys },
     ];
     requests.extend(bounds);
     all.extend(requests.iter().cloned().map(Call::RangeStream));
