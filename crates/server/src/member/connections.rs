@@ -30,8 +30,6 @@ const CLIENT_CONNECTIONS_MIN: usize = 16;
 const ACCEPTED_WAITING_MAX: usize = 16;
 /// Pause after the system refused to hand out a connection, most likely for want of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
-/// Handshakes of TLS at a time, at one port; beyond it connections are closed.
-const HANDSHAKES_MAX: usize = 256;
 /// How long one may take.
 const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// How long a client may say nothing at all; later the limits of what it speaks hold.
@@ -138,22 +136,19 @@ pub(super) fn accept(
 }
 
 /// Handshakes of TLS under way at one port. They are waited for beside the port, so that one which
-/// does not come to its end holds up no other, and there are only so many, for each of them costs
-/// the processor more than most requests do.
+/// does not come to its end holds up no other. There are as many as there may be connections: fewer,
+/// and who holds that many open and says nothing would keep everybody else out.
 struct Handshakes {
     tls: TlsServer,
     /// Whether who does not begin one is served as well.
     plain: bool,
     ping_interval_min_ms: u64,
-    under_way: Arc<Semaphore>,
     rejections: RateLimit,
 }
 
 impl Handshakes {
     fn new(tls: TlsServer, plain: bool, ping_interval_min_ms: u64) -> Self {
-        let (under_way, rejections) =
-            (Arc::new(Semaphore::new(HANDSHAKES_MAX)), RateLimit::default());
-        Self { tls, plain, ping_interval_min_ms, under_way, rejections }
+        Self { tls, plain, ping_interval_min_ms, rejections: RateLimit::default() }
     }
 
     fn begin(
@@ -162,14 +157,10 @@ impl Handshakes {
         permit: OwnedSemaphorePermit,
         accepted: mpsc::Sender<io::Result<ClientConnection>>,
     ) {
-        let Ok(under_way) = Arc::clone(&handshakes.under_way).try_acquire_owned() else {
-            return handshakes.reject(remote, &"too many handshakes of TLS are under way");
-        };
         let handshakes = Arc::clone(handshakes);
         tokio::spawn(async move {
             let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
             let ended = tokio::time::timeout(limit, handshakes.accept(stream)).await;
-            drop(under_way);
             match ended {
                 Ok(Ok(stream)) => {
                     // Nobody listens any more at the end of the member.

@@ -43,11 +43,11 @@ const HTTP_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Takes connections over TLS. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct TlsServer(Arc<Reloading<ServerConfig>>);
+pub(crate) struct TlsServer(Reloading<ServerConfig>);
 
 /// Opens connections over TLS. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct TlsClient(Arc<Reloading<ClientConfig>>);
+pub(crate) struct TlsClient(Reloading<ClientConfig>);
 
 impl TlsServer {
     /// Reads the files.
@@ -61,7 +61,7 @@ impl TlsServer {
             [&options.cert_file, &options.key_file, &options.trusted_ca_file, &options.crl_file];
         let paths = paths.into_iter().flatten().cloned().collect();
         let load = move || server_config(&options);
-        Ok(Self(Arc::new(Reloading::new(side.cert_flag(), paths, load)?)))
+        Ok(Self(Reloading::new(side.cert_flag(), paths, load)?))
     }
 
     /// The server's part of a handshake.
@@ -69,7 +69,7 @@ impl TlsServer {
     /// # Errors
     /// Why there is no connection.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<Stream> {
-        let stream = TlsAcceptor::from(self.0.current()).accept(stream).await?;
+        let stream = TlsAcceptor::from(self.0.current().await).accept(stream).await?;
         Ok(Stream::Tls(Box::new(stream.into())))
     }
 }
@@ -86,7 +86,7 @@ impl TlsClient {
         let paths = [cert, key, &options.trusted_ca_file];
         let paths = paths.into_iter().flatten().cloned().collect();
         let load = move || client_config(&options);
-        Ok(Self(Arc::new(Reloading::new(side.cert_flag(), paths, load)?)))
+        Ok(Self(Reloading::new(side.cert_flag(), paths, load)?))
     }
 
     /// The client's part of a handshake with whom is known by this name.
@@ -95,7 +95,7 @@ impl TlsClient {
     /// Why there is no connection.
     pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<Stream> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(self.0.current()).connect(name, stream).await?;
+        let stream = TlsConnector::from(self.0.current().await).connect(name, stream).await?;
         Ok(Stream::Tls(Box::new(stream.into())))
     }
 }
@@ -228,7 +228,7 @@ impl TlsClient {
             paths.extend([cert.clone(), key.clone()]);
         }
         let load = move || program_config(&options);
-        Ok(Self(Arc::new(Reloading::new("cert", paths, load)?)))
+        Ok(Self(Reloading::new("cert", paths, load)?))
     }
 }
 

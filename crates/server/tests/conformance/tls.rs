@@ -9,6 +9,8 @@ use rcgen::{
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
+use tokio::net::TcpStream;
+
 use crate::cluster::Cluster;
 use crate::http_client::get;
 use crate::process::{Ended, quorate, run, until};
@@ -369,4 +371,29 @@ async fn bad_files_are_named_with_their_flag() {
             assert!(last.contains(&word), "{flags:?}: {last} lacks {word}");
         }
     }
+}
+
+/// As many as a crowd that reconnects at once, or one who wants to keep it out.
+#[tokio::test]
+async fn many_who_say_nothing_keep_nobody_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut authority = Authority::new(directory.path(), "ours");
+    authority.sign("m0");
+    authority.sign("client");
+    let mut cluster = Cluster::prepare(1, &[]);
+    let client_url = format!("https://{}", cluster.client_address(0));
+    let urls = vec![
+        format!("--listen-client-urls={client_url}"),
+        format!("--advertise-client-urls={client_url}"),
+    ];
+    cluster.start_member_with(0, &[urls, authority.flags("", "m0")].concat());
+    let shown = shown(&authority, "client");
+    until_it_serves(&cluster, 0, &shown).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        let connection = TcpStream::connect(cluster.client_address(0)).await;
+        silent.push(connection.expect("it listens"));
+    }
+    let got = client(&cluster, 0, &["get", "a"], &shown).await;
+    assert_eq!((got.status, got.stdout.as_str()), (Some(0), "1\n"), "{}", got.stderr);
 }
