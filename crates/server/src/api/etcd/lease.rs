@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::error::ApiError;
 use super::gate::Gate;
+use super::transport_errors::in_etcds_words;
 use crate::lease::{LeaseError, Lessor};
 use crate::machine::KvMachine;
 use crate::proto::etcdserverpb as wire;
@@ -92,7 +93,7 @@ impl Shared {
             let answer = match request {
                 Ok(Some(request)) => self.keep_alive(request.id).await.map_err(Status::from),
                 Ok(None) => return,
-                Err(status) => Err(status),
+                Err(status) => Err(in_etcds_words(status)),
             };
             let failed = answer.is_err();
             if answers.send(answer).await.is_err() || failed {

@@ -104,6 +104,11 @@ where
     }
 }
 
+/// What is wrong with a message in a stream, as etcd would say it.
+pub(super) fn in_etcds_words(status: Status) -> Status {
+    reword(&status).unwrap_or(status)
+}
+
 /// The error in etcd's words, where it is one that differs.
 fn reword(status: &Status) -> Option<Status> {
     reword_too_large(status).or_else(|| reword_too_deep(status))

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use quorate_kv::StreamId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -18,6 +18,7 @@ use super::encode::{Message, WatchResponse, messages};
 use super::hub::{Hub, Note, Outbox, Sender};
 use crate::api::etcd::error::ApiError;
 use crate::api::etcd::gate::Gate;
+use crate::api::etcd::transport_errors::in_etcds_words;
 use crate::proto::etcdserverpb as wire;
 
 /// The part of an outbox whose leaving is told to the hub: often enough that it knows of room before
@@ -35,6 +36,8 @@ pub(super) struct Responses {
     unsaid_bytes: usize,
     /// What is left of a response that was split.
     parts: VecDeque<Message>,
+    /// What is wrong with a request that could not be read; `None` once that cannot come any more.
+    unreadable: Option<oneshot::Receiver<Status>>,
     ended: bool,
     /// Reads the requests.
     reader: AbortHandle,
@@ -62,8 +65,12 @@ impl Responses {
             responses: sender,
         };
         let watched = Arc::clone(&gate);
+        let (refuse, unreadable) = oneshot::channel();
         let reader = tokio::spawn(async move {
-            tokio::join!(reader.read(requests), reader.end_without_leader(&watched, needs_leader));
+            tokio::join!(
+                reader.read(requests, refuse),
+                reader.end_without_leader(&watched, needs_leader)
+            );
         });
         Ok(Self {
             id,
@@ -73,6 +80,7 @@ impl Responses {
             outbox,
             unsaid_bytes: 0,
             parts: VecDeque::new(),
+            unreadable: Some(unreadable),
             ended: false,
             reader: reader.abort_handle(),
         })
@@ -104,7 +112,15 @@ impl Stream for Responses {
             if self.ended {
                 return Poll::Ready(None);
             }
-            match ready!(self.receiver.poll_recv(context)) {
+            let Poll::Ready(received) = self.receiver.poll_recv(context) else {
+                let Some(unreadable) = &mut self.unreadable else { return Poll::Pending };
+                let status = ready!(Pin::new(unreadable).poll(context));
+                self.unreadable = None;
+                let Ok(status) = status else { return Poll::Pending };
+                self.ended = true;
+                return Poll::Ready(Some(Err(status)));
+            };
+            match received {
                 Some(Ok(response)) => self.take(&response),
                 Some(Err(why)) => {
                     self.ended = true;
@@ -134,12 +150,23 @@ struct Reader {
 
 impl Reader {
     /// Until there are no more requests; what is watched by then goes on.
-    async fn read(&self, mut requests: Streaming<wire::WatchRequest>) {
+    async fn read(
+        &self,
+        mut requests: Streaming<wire::WatchRequest>,
+        refuse: oneshot::Sender<Status>,
+    ) {
         loop {
             // Whoever asks without reading the answers is not heard.
             self.outbox.less_than(self.bytes_max).await;
-            // One that makes no sense, or a client that has gone, whose stream ends anyway.
-            let Ok(Some(request)) = requests.message().await else { return };
+            let request = match requests.message().await {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                // Nothing that follows it can be read.
+                Err(status) => {
+                    let _ = refuse.send(in_etcds_words(status));
+                    return;
+                }
+            };
             if let Some(asked) = asked(request)
                 && !self.hub.ask(self.id, asked).await
             {
