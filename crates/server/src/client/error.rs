@@ -55,6 +55,12 @@ pub enum ClientError {
         /// Its number.
         id: i64,
     },
+    /// Somebody has deleted the key that stood for what was held.
+    #[error("{key:?} was deleted: it is no longer held here")]
+    NoLongerHeld {
+        /// The key, as text.
+        key: String,
+    },
     /// The command was asked to stop while it waited.
     #[error("stopped before it was its turn")]
     GaveUp,
@@ -113,6 +119,7 @@ impl ClientError {
         match self {
             Self::KeyNotFound { .. }
             | Self::LeaseGone { .. }
+            | Self::NoLongerHeld { .. }
             | Self::GaveUp
             | Self::Refused { .. }
             | Self::SomeFailed { .. } => 1,

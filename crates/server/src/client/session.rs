@@ -3,6 +3,7 @@
 //! They hang on a lease. While it is renewed nobody else can have them; whoever cannot renew it must
 //! take them for lost when its time is over by his own clock, which is before anybody else is let in.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -185,6 +186,51 @@ impl Session<'_> {
         let request = wire::RangeRequest { key: key.clone().into(), ..Default::default() };
         let found = self.client.range(&request).await?.kvs.into_iter().next();
         Ok(found.map(|kv| Held { key, revision: kv.create_revision }))
+    }
+
+    /// Waits until it is no longer held, and says why: the lease is gone, as `expired` says, or somebody
+    /// has deleted the key. The next in the queue has it then.
+    pub(crate) async fn lost(
+        &self,
+        held: &Held,
+        expired: impl Future<Output = ClientError>,
+    ) -> ClientError {
+        tokio::select! {
+            error = expired => error,
+            error = self.deleted(held) => error,
+        }
+    }
+
+    async fn deleted(&self, held: &Held) -> ClientError {
+        let key = || held.key.clone().into();
+        let mut next_revision = held.revision + 1;
+        loop {
+            let create = wire::WatchCreateRequest {
+                key: key(),
+                start_revision: next_revision,
+                filters: vec![wire::watch_create_request::FilterType::Noput.into()],
+                ..Default::default()
+            };
+            let until_deleted = |response: &wire::WatchResponse| match response.events.is_empty() {
+                true => Ok(ControlFlow::Continue(())),
+                false => Ok(ControlFlow::Break(())),
+            };
+            if self.client.watch(create, until_deleted).await.is_ok() {
+                break;
+            }
+            // Nobody answered, or what came after it is compacted by now.
+            let request = wire::RangeRequest { key: key(), ..Default::default() };
+            match self.client.range(&request).await {
+                Ok(found) if found.kvs.iter().any(|kv| kv.create_revision == held.revision) => {
+                    next_revision =
+                        found.header.map_or(next_revision, |header| header.revision + 1);
+                }
+                Ok(_gone) => break,
+                Err(_unanswered) => {}
+            }
+            sleep(Duration::from_millis(self.client.config.watch_retry_ms)).await;
+        }
+        ClientError::NoLongerHeld { key: String::from_utf8_lossy(&held.key).into_owned() }
     }
 
     /// Ends the lease, and with it whatever is held. One that nobody answers for ends by itself.

@@ -112,6 +112,13 @@ async fn a_command_runs_under_a_lock_and_its_status_is_passed_on() {
     output(client(&cluster, 0), &["lease", "revoke", lease]);
     assert_eq!(holder.line().await, "told");
     assert_eq!(holder.ended().await, Some(1));
+    // So does one whose key is deleted, and no later than that.
+    let words = ["lock", "--ttl=600", "name", "sh", "-c", script];
+    let mut holder = Holder::start(client(&cluster, 0), &words);
+    assert_eq!(holder.line().await, "begun");
+    output(client(&cluster, 0), &["del", "--prefix", "name/"]);
+    assert_eq!(holder.line().await, "told");
+    assert_eq!(holder.ended().await, Some(1));
     let words = ["lock", "other", "/no/such/program"];
     assert_eq!(Holder::start(client(&cluster, 0), &words).ended().await, Some(3));
     assert!(cluster.everything(0, "other/").await.is_empty(), "nothing is left of it");

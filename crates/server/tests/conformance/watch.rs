@@ -487,6 +487,18 @@ async fn whoever_wants_a_leader_is_not_left_without_one() {
 }
 
 /// The client of the command line, over the loss of the member that it follows.
+/// Whoever sends what cannot be read is told so, rather than heard no more.
+#[tokio::test]
+async fn a_request_that_is_too_long_ends_its_stream() {
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let mut watch = Watch::open(&cluster, 0).await;
+    watch.create(key("a")).await;
+    watch.ask(RequestUnion::CreateRequest(key(&"x".repeat(3 << 20)))).await;
+    let refused = watch.next().await.expect_err("the stream is ended");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().starts_with("grpc: received message larger than max"), "{refused}");
+}
+
 #[tokio::test]
 async fn the_command_line_prints_what_changes_and_goes_on_elsewhere() {
     let mut cluster = Cluster::start_with(3, QUICK).await;

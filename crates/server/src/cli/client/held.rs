@@ -76,13 +76,16 @@ pub(super) async fn lock(
             _signal = &mut stop => Ok(Ended::GaveUp),
             held = session.lock(arguments.name.as_encoded_bytes()) => match held {
                 Err(error) => Ok(Ended::Lost(error)),
-                Ok(held) => match arguments.command.split_first() {
-                    Some((program, words)) => run(&held, program, words, expired, stop).await,
-                    None => match output.held(&held, None) {
-                        Ok(()) => Ok(until_lost(expired, stop).await),
-                        Err(error) => Err(error),
-                    },
-                },
+                Ok(held) => {
+                    let lost = session.lost(&held, expired);
+                    match arguments.command.split_first() {
+                        Some((program, words)) => run(&held, program, words, lost, stop).await,
+                        None => match output.held(&held, None) {
+                            Ok(()) => Ok(until_lost(lost, stop).await),
+                            Err(error) => Err(error),
+                        },
+                    }
+                }
             },
         }
     };
@@ -108,23 +111,24 @@ pub(super) async fn elect(
         tokio::select! {
             error = &mut expired => Ok(Ended::Lost(error)),
             _signal = &mut stop => Ok(Ended::GaveUp),
-            held = session.campaign(name, value) => {
-                match held.and_then(|held| output.held(&held, Some(value))) {
-                    Ok(()) => Ok(until_lost(expired, stop).await),
+            held = session.campaign(name, value) => match held {
+                Err(error) => Ok(Ended::Lost(error)),
+                Ok(held) => match output.held(&held, Some(value)) {
+                    Ok(()) => Ok(until_lost(session.lost(&held, expired), stop).await),
                     Err(error) => Err(error),
-                }
-            }
+                },
+            },
         }
     };
     close(session, ended).await
 }
 
 async fn until_lost(
-    expired: impl Future<Output = ClientError>,
+    lost: impl Future<Output = ClientError>,
     stop: impl Future<Output = &'static str>,
 ) -> Ended {
     tokio::select! {
-        error = expired => Ended::Lost(error),
+        error = lost => Ended::Lost(error),
         _signal = stop => Ended::Stopped,
     }
 }
@@ -134,7 +138,7 @@ async fn run(
     held: &Held,
     program: &OsString,
     words: &[OsString],
-    expired: impl Future<Output = ClientError>,
+    lost: impl Future<Output = ClientError>,
     stop: impl Future<Output = &'static str>,
 ) -> Result<Ended, ClientError> {
     let key = String::from_utf8_lossy(&held.key).into_owned();
@@ -146,7 +150,7 @@ async fn run(
         .map_err(|error| ClientError::Io { what: "cannot run the command", error })?;
     let ended = tokio::select! {
         status = child.wait() => return done(status),
-        ended = until_lost(expired, stop) => ended,
+        ended = until_lost(lost, stop) => ended,
     };
     // What it does from now on, others may do as well: it has to end before anything is said.
     ask_to_stop(&child);
