@@ -81,7 +81,7 @@ mod tests {
         let kept = KeptLease { ttl_seconds: 300, granted_at: 130 };
         let row = encode(LeaseId(-7), kept);
         let hex: String = row.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "b6e3fde301ac02");
+        assert_eq!(hex, "698f9db502ac028201");
         assert_eq!(lease_at(lease_number(LeaseId(-7))), LeaseId(-7));
         assert_eq!(decode(LeaseId(-7), &row).unwrap(), kept);
         assert!(matches!(decode(LeaseId(7), &row), Err(Damage::Checksum)));
