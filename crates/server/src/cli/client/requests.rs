@@ -25,8 +25,9 @@ pub(super) enum Shape {
     Count,
 }
 
+/// Which keys.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct GetArguments {
+pub(super) struct KeysArguments {
     /// The key, or where a range of keys begins.
     key: OsString,
     /// Where the range ends; this key is not part of it.
@@ -38,6 +39,12 @@ pub(in crate::cli) struct GetArguments {
     /// All keys from KEY on.
     #[arg(long)]
     from_key: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GetArguments {
+    #[command(flatten)]
+    keys: KeysArguments,
     /// As of this revision.
     #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
     rev: i64,
@@ -106,17 +113,8 @@ pub(in crate::cli) struct PutArguments {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DelArguments {
-    /// The key, or where a range of keys begins.
-    key: OsString,
-    /// Where the range ends; this key is not part of it.
-    #[arg(conflicts_with_all = ["prefix", "from_key"])]
-    range_end: Option<OsString>,
-    /// All keys that begin with KEY.
-    #[arg(long, conflicts_with = "from_key")]
-    prefix: bool,
-    /// All keys from KEY on.
-    #[arg(long)]
-    from_key: bool,
+    #[command(flatten)]
+    keys: KeysArguments,
     /// Print what was there before.
     #[arg(long)]
     prev_kv: bool,
@@ -133,8 +131,7 @@ enum Operation {
 
 impl GetArguments {
     pub(super) fn to_request(&self) -> Result<wire::RangeRequest, ClientError> {
-        let (key, range_end) =
-            range(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)?;
+        let (key, range_end) = self.keys.range()?;
         let sort_target = match self.sort_by {
             None | Some(SortBy::Key) => SortTarget::Key,
             Some(SortBy::Version) => SortTarget::Version,
@@ -172,11 +169,11 @@ impl GetArguments {
 
     /// Whether one key was asked for by name.
     pub(super) fn is_single(&self) -> bool {
-        !self.prefix && !self.from_key && self.range_end.is_none()
+        self.keys.is_single()
     }
 
     pub(super) fn key_text(&self) -> String {
-        self.key.to_string_lossy().into_owned()
+        self.keys.key.to_string_lossy().into_owned()
     }
 }
 
@@ -205,8 +202,7 @@ impl PutArguments {
 
 impl DelArguments {
     pub(super) fn to_request(&self) -> Result<wire::DeleteRangeRequest, ClientError> {
-        let (key, range_end) =
-            range(&self.key, self.range_end.as_ref(), self.prefix, self.from_key)?;
+        let (key, range_end) = self.keys.range()?;
         let (key, range_end) = (key.into(), range_end.into());
         Ok(wire::DeleteRangeRequest { key, range_end, prev_kv: self.prev_kv })
     }
@@ -224,23 +220,26 @@ fn present(key: &OsString) -> Result<Vec<u8>, ClientError> {
     }
 }
 
-/// The first key and the end of the range, as etcd writes them. An empty key with `--prefix` or
-/// `--from-key` is every key.
-pub(super) fn range(
-    key: &OsString,
-    range_end: Option<&OsString>,
-    prefix: bool,
-    from_key: bool,
-) -> Result<(Vec<u8>, Vec<u8>), ClientError> {
-    let every_key = (prefix || from_key) && key.is_empty();
-    let key = if every_key { NO_END.to_vec() } else { present(key)? };
-    let end = match range_end {
-        Some(end) => end.as_encoded_bytes().to_vec(),
-        None if every_key || from_key => NO_END.to_vec(),
-        None if prefix => after_prefix(&key),
-        None => Vec::new(),
-    };
-    Ok((key, end))
+impl KeysArguments {
+    /// The first key and the end of the range, as etcd writes them. An empty key with `--prefix` or
+    /// `--from-key` is every key.
+    pub(super) fn range(&self) -> Result<(Vec<u8>, Vec<u8>), ClientError> {
+        let Self { key, range_end, prefix, from_key } = self;
+        let every_key = (*prefix || *from_key) && key.is_empty();
+        let key = if every_key { NO_END.to_vec() } else { present(key)? };
+        let end = match range_end {
+            Some(end) => end.as_encoded_bytes().to_vec(),
+            None if every_key || *from_key => NO_END.to_vec(),
+            None if *prefix => after_prefix(&key),
+            None => Vec::new(),
+        };
+        Ok((key, end))
+    }
+
+    /// Whether one key is asked for by name.
+    fn is_single(&self) -> bool {
+        !self.prefix && !self.from_key && self.range_end.is_none()
+    }
 }
 
 /// The first key after all that begin with the prefix.
