@@ -39,7 +39,8 @@ pub(crate) fn run() -> Result<()> {
     let smoke = ["--from", "1", "--count", SMOKE_SEEDS];
     run::run("cargo", &[&simulate[..], &smoke[..]].concat())?;
     run::run("cargo", &[&simulate[..], &smoke[..], &CLIENTS_TOO[..]].concat())?;
-    run::run("cargo", &[&simulate[..], &["--seed", "1", "--twice"][..]].concat())?;
+    let twice = ["--seed", "1", "--twice"];
+    run::run("cargo", &[&simulate[..], &twice[..], &CLIENTS_TOO[..]].concat())?;
     for bounds in EXPLORED {
         let bounds: Vec<&str> = bounds.split(' ').collect();
         run::run("cargo", &[&simulate[..], &["explore"], &bounds[..]].concat())?;

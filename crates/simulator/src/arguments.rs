@@ -45,6 +45,23 @@ pub(crate) struct Arguments {
     pub(crate) expect: Option<Checker>,
 }
 
+impl Arguments {
+    /// The command that runs one of these seeds by itself and shows all of it.
+    pub(crate) fn trace_command(&self, seed: u64) -> String {
+        let mut command = format!("quorate-simulate --seed {seed} --trace");
+        let switches = [(self.watch, " --watch"), (self.leases, " --leases")];
+        command.extend(switches.iter().filter(|(is_on, _)| *is_on).map(|(_, switch)| *switch));
+        let (length, default) = (self.length, Length::default());
+        if length.duration_ms_min != default.duration_ms_min {
+            command.push_str(&format!(" --seconds-min {}", length.duration_ms_min / 1000));
+        }
+        if length.operations_min != default.operations_min {
+            command.push_str(&format!(" --operations-min {}", length.operations_min));
+        }
+        command
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Parsed {
     Run(Arguments),
@@ -64,8 +81,6 @@ pub(crate) enum ArgumentError {
     SeveralSelections,
     #[error("--trace needs --seed")]
     TraceOfMany,
-    #[error("--twice and --watch exclude each other")]
-    WatchTwice,
     #[error("--threads must be at least 1")]
     NoThreads,
 }
@@ -114,9 +129,6 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Parsed, ArgumentError> {
     if trace && seed.is_none() {
         return Err(ArgumentError::TraceOfMany);
     }
-    if twice && watch {
-        return Err(ArgumentError::WatchTwice);
-    }
     if threads == 0 {
         return Err(ArgumentError::NoThreads);
     }
@@ -161,12 +173,26 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_is_shown_by_the_command_that_found_it() {
+        for (line, expected) in [
+            ("--count 9", "--seed 4 --trace"),
+            ("--watch --leases --count 9", "--seed 4 --trace --watch --leases"),
+            (
+                "--leases --seconds-min 90 --operations-min 5",
+                "--seed 4 --trace --leases --seconds-min 90 --operations-min 5",
+            ),
+        ] {
+            let Ok(Parsed::Run(arguments)) = parsed(line) else { panic!("{line}") };
+            assert_eq!(arguments.trace_command(4), format!("quorate-simulate {expected}"));
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "--seed x",
             "--seed 1 --count 2",
             "--trace",
-            "--twice --watch",
             "--seeds 5",
             "--expect nothing",
             "--threads 0",

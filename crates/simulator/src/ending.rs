@@ -75,6 +75,8 @@ impl<W: Workload> Simulation<W> {
             if self.members.iter().all(is_spent) {
                 return Ok(());
             }
+            // A change of the members may have been on its way for longer than all of it took so far.
+            self.bring_all_in()?;
             let look_ms = self.schedule.now_ms() + LOOK_MS;
             self.run_until(look_ms, |_| false)?;
         }

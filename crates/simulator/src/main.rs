@@ -5,7 +5,6 @@ mod explore_command;
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
-use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -57,7 +56,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> ExitCode {
     let Arguments { length, seeds, .. } = arguments;
     let fine = if arguments.twice {
-        run_twice(seeds.clone(), *length)
+        run_twice(arguments)
     } else if arguments.single && arguments.expect.is_none() {
         run_one(seeds.start, *length, arguments)
     } else {
@@ -76,14 +75,14 @@ fn run_one(seed: u64, length: Length, arguments: &Arguments) -> bool {
     let trace = if arguments.trace { TraceMode::Print } else { TraceMode::Tail(TAIL_LINES) };
     let report = run_seed_of(seed, length, trace, workload(arguments));
     say(&report.counters);
-    show(&report);
+    show(&report, arguments);
     report.violation.is_none()
 }
 
-fn run_twice(seeds: Range<u64>, length: Length) -> bool {
+fn run_twice(arguments: &Arguments) -> bool {
     let mut same = true;
-    for seed in seeds {
-        match compare_twice(seed, length) {
+    for seed in arguments.seeds.clone() {
+        match compare_twice(|| workload(arguments), seed, arguments.length) {
             Comparison::Same { lines, checksum } => {
                 say(format_args!(
                     "seed {seed}: twice the same {lines} lines, checksum {checksum:016x}\n"
@@ -105,7 +104,7 @@ fn run_many(arguments: &Arguments) -> bool {
     let started = Instant::now();
     let mut totals = Totals::default();
     let count = seeds.end.saturating_sub(seeds.start);
-    let take = |report: Report| totals.take(&report, *expect);
+    let take = |report: Report| totals.take(&report, arguments);
     run_seeds_of(|| workload(arguments), seeds.start, count, *length, *threads, take);
     let seconds = started.elapsed().as_secs_f64();
     match expect {
@@ -116,11 +115,11 @@ fn run_many(arguments: &Arguments) -> bool {
 
 impl Totals {
     /// Takes in one seed's report. Answers whether to go on.
-    fn take(&mut self, report: &Report, expected: Option<Checker>) -> bool {
+    fn take(&mut self, report: &Report, arguments: &Arguments) -> bool {
         self.counters.merge(&report.counters);
         let Some(violation) = &report.violation else { return true };
         self.violations += 1;
-        match expected {
+        match arguments.expect {
             Some(checker) if violation.checker == checker => {
                 let seeds = self.counters.value(Counter::Seeds);
                 say(format_args!("seed {}: {violation}\n", report.seed));
@@ -130,7 +129,7 @@ impl Totals {
             Some(_) => true,
             None => {
                 if self.violations <= VIOLATIONS_SHOWN_MAX {
-                    show(report);
+                    show(report, arguments);
                 }
                 true
             }
@@ -173,12 +172,12 @@ impl Totals {
 }
 
 /// Shows a seed's violation, if there is one, with what led to it.
-fn show(report: &Report) {
+fn show(report: &Report, arguments: &Arguments) {
     if report.violation.is_none() {
         return;
     }
     say(format_args!("{report}\n"));
-    say(format_args!("to see all of it: quorate-simulate --seed {} --trace\n", report.seed));
+    say(format_args!("to see all of it: {}\n", arguments.trace_command(report.seed)));
 }
 
 /// Writes to standard output. Whoever closed that, as `head` does, has read enough; the exit status

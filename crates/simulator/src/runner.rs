@@ -105,11 +105,10 @@ pub enum Comparison {
     },
 }
 
-/// Runs a seed twice and compares the traces line by line.
-pub fn compare_twice(seed: u64, length: Length) -> Comparison {
-    let first = run_seed(seed, length, TraceMode::All).trace;
-    let second = run_seed(seed, length, TraceMode::All).trace;
-    compare(&first, &second)
+/// Runs a seed twice, each time with a workload of its own, and compares the traces line by line.
+pub fn compare_twice<W: Workload>(make: impl Fn() -> W, seed: u64, length: Length) -> Comparison {
+    let trace = || run_seed_of(seed, length, TraceMode::All, make()).trace;
+    compare(&trace(), &trace())
 }
 
 fn compare(first: &[String], second: &[String]) -> Comparison {

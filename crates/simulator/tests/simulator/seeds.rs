@@ -54,8 +54,10 @@ fn a_cluster_that_does_nothing_is_found() {
 fn the_same_seed_tells_the_same_story() {
     let length = Length { duration_ms_min: 20_000, operations_min: 100 };
     for seed in [2, 3] {
-        let comparison = compare_twice(seed, length);
-        assert!(matches!(comparison, Comparison::Same { .. }), "seed {seed}: {comparison:?}");
+        for make in [KvWorkload::default, || KvWorkload::watched(1).with_leases()] {
+            let comparison = compare_twice(make, seed, length);
+            assert!(matches!(comparison, Comparison::Same { .. }), "seed {seed}: {comparison:?}");
+        }
     }
 }
 
