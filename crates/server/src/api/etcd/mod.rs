@@ -44,7 +44,9 @@ use self::gate::Gate;
 pub(crate) use self::maintenance::storage_version;
 pub(crate) use self::probe::Probe;
 use self::transport_errors::AsEtcdWordsThem;
-pub(crate) use self::transport_errors::note_deadline;
+pub(crate) use self::transport_errors::{
+    DEADLINE_TEXT, TIMEOUT_HEADER, note_deadline, parse_timeout,
+};
 use crate::identity::ClusterId;
 use crate::lease::Lessor;
 use crate::machine::KvMachine;

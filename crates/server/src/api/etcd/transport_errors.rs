@@ -19,12 +19,12 @@ use tonic::{Code, Request, Status};
 use super::error::ApiError;
 
 /// What a client says about how long it waits: digits, and a letter for the unit.
-const TIMEOUT_HEADER: &str = "grpc-timeout";
+pub(crate) const TIMEOUT_HEADER: &str = "grpc-timeout";
 /// Digits that the protocol allows it.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
 /// What Go says once a deadline has passed.
-const DEADLINE_TEXT: &str = "context deadline exceeded";
+pub(crate) const DEADLINE_TEXT: &str = "context deadline exceeded";
 
 /// When the client of a request stops waiting.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ pub(crate) fn note_deadline(mut request: Request<()>) -> Result<Request<()>, Sta
 }
 
 /// The protocol's notation: "100m" is a tenth of a second.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub(crate) fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > TIMEOUT_DIGITS_MAX {
         return None;

@@ -8,10 +8,11 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use bytes::{Buf, BufMut, BytesMut};
 use prost_reflect::MethodDescriptor;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::codegen::Service;
 
-use crate::api::etcd::CountedServices;
+use crate::api::etcd::{CountedServices, DEADLINE_TEXT, TIMEOUT_HEADER, parse_timeout};
 
 /// Before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
@@ -30,16 +31,17 @@ pub(super) fn frame(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// Makes the call.
+/// Makes the call. Where a header says how long the client waits, all of it takes no longer.
 ///
 /// # Errors
-/// It was refused at once.
+/// It was refused at once, or not answered in time.
 pub(super) async fn call(
     mut services: CountedServices,
     method: &MethodDescriptor,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Messages, Status> {
+    let deadline = deadline(headers)?;
     let service = method.parent_service().full_name();
     let mut request = Request::new(body);
     *request.method_mut() = axum::http::Method::POST;
@@ -47,13 +49,31 @@ pub(super) async fn call(
         .parse()
         .map_err(|_| Status::internal("the method's name is no path"))?;
     *request.headers_mut() = metadata(headers);
-    let Ok(response) = services.call(request).await;
+    let Ok(response) = within(deadline, services.call(request)).await?;
     if let Some(status) = Status::from_header_map(response.headers())
         && status.code() != tonic::Code::Ok
     {
         return Err(status);
     }
-    Ok(Messages { body: response.into_body(), buffer: BytesMut::new() })
+    Ok(Messages { body: response.into_body(), buffer: BytesMut::new(), deadline })
+}
+
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Status> {
+    let Some(given) = headers.get(TIMEOUT_HEADER) else { return Ok(None) };
+    let text = String::from_utf8_lossy(given.as_bytes());
+    let wrong = || Status::invalid_argument(format!("invalid grpc-timeout: {text}"));
+    let patience = parse_timeout(&text).ok_or_else(wrong)?;
+    Ok(Instant::now().checked_add(patience))
+}
+
+async fn within<T>(deadline: Option<Instant>, done: impl Future<Output = T>) -> Result<T, Status> {
+    match deadline {
+        None => Ok(done.await),
+        Some(at) => {
+            let late = |_elapsed| Status::deadline_exceeded(DEADLINE_TEXT);
+            timeout_at(at, done).await.map_err(late)
+        }
+    }
 }
 
 fn metadata(headers: &HeaderMap) -> HeaderMap {
@@ -76,6 +96,7 @@ fn metadata(headers: &HeaderMap) -> HeaderMap {
 pub(super) struct Messages {
     body: Body,
     buffer: BytesMut,
+    deadline: Option<Instant>,
 }
 
 impl Messages {
@@ -88,8 +109,8 @@ impl Messages {
             if let Some(message) = self.take_message() {
                 return Ok(Some(message));
             }
-            let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
-            let frame = match frame {
+            let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context));
+            let frame = match within(self.deadline, frame).await? {
                 None => return Ok(None),
                 Some(frame) => frame.map_err(|error| Status::unknown(error.to_string()))?,
             };
@@ -138,7 +159,7 @@ mod tests {
         let pieces: Vec<Result<Bytes, std::io::Error>> =
             bytes.chunks(4).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let body = Body::from_stream(tokio_stream::iter(pieces));
-        let mut messages = Messages { body, buffer: BytesMut::new() };
+        let mut messages = Messages { body, buffer: BytesMut::new(), deadline: None };
         for expected in [&b"one"[..], b"", b"three"] {
             assert_eq!(messages.next().await.unwrap().as_deref(), Some(expected));
         }

@@ -6,7 +6,8 @@
 //! strings, bytes in base64, what is unknown is passed over and what is empty left out; streams are
 //! one object a line.
 //!
-//! CAVEATS. No WebSockets. Of metadata, `Authorization` and `Grpc-Metadata-...` are passed on.
+//! CAVEATS. No WebSockets. Of metadata, `Authorization`, `Grpc-Timeout` and `Grpc-Metadata-...` are passed
+//! on. Of a field that is given twice the last one counts; grpc-gateway refuses it.
 
 mod call;
 mod json;
@@ -21,6 +22,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use http_body_util::LengthLimitError;
 use prost_reflect::MethodDescriptor;
 use tonic::{Code, Status};
 
@@ -102,7 +104,10 @@ impl Gateway {
     /// The only message of the request; empty where there is none.
     async fn one_message(&self, method: &MethodDescriptor, body: Body) -> Result<Bytes, Status> {
         let read = to_bytes(body, self.body_bytes_max).await;
-        let bytes = read.map_err(|_| too_large(self.body_bytes_max))?;
+        let bytes = read.map_err(|error| match error.into_inner().is::<LengthLimitError>() {
+            true => too_large(self.body_bytes_max),
+            false => Status::invalid_argument("unexpected EOF"),
+        })?;
         json::to_message(method.input(), &bytes)
     }
 }

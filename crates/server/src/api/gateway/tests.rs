@@ -55,6 +55,10 @@ fn gateway(service: Router) -> Router {
 
 async fn keep_alive(service: Router, body: &'static str) -> (StatusCode, String) {
     let request = Request::post("/v3/lease/keepalive").body(Body::from(body)).unwrap();
+    answered(service, request).await
+}
+
+async fn answered(service: Router, request: Request) -> (StatusCode, String) {
     let Ok(response) = gateway(service).call(request).await;
     let status = response.status();
     let bytes = to_bytes(response.into_body(), 10_000).await.unwrap();
@@ -104,4 +108,55 @@ async fn requests_reach_the_service_one_by_one() {
     assert_eq!(status, StatusCode::OK);
     let ids: Vec<&str> = text.lines().map(|line| &line[17..18]).collect();
     assert_eq!(ids, ["3", "4"], "{text}");
+}
+
+const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+
+async fn granted(patience: &str) -> (StatusCode, String) {
+    // It never answers.
+    let service = Router::new().route(GRANT, post(std::future::pending::<Response>));
+    let request = Request::post("/v3/lease/grant").header("Grpc-Timeout", patience);
+    answered(service, request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_client_that_waits_so_long_is_answered_by_then() {
+    let (status, text) = granted("20m").await;
+    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(text, "{\"code\":4,\"message\":\"context deadline exceeded\"}");
+    let (status, text) = granted("soon").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(text, "{\"code\":3,\"message\":\"invalid grpc-timeout: soon\"}");
+}
+
+/// A stream is held to it from its beginning to its end.
+#[tokio::test]
+async fn a_stream_ends_when_its_client_waits_no_longer() {
+    let (sender, messages) = tokio::sync::mpsc::channel(1);
+    let answer = wire::LeaseKeepAliveResponse { header: None, id: 1, ttl: 9 };
+    sender.try_send(Ok::<_, Infallible>(call::frame(&answer.encode_to_vec()))).unwrap();
+    let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(messages));
+    let body = Arc::new(std::sync::Mutex::new(Some(body)));
+    let answer = move || {
+        let body = body.lock().unwrap().take();
+        async move { body.unwrap() }
+    };
+    let request = Request::post("/v3/lease/keepalive").header("Grpc-Timeout", "200m");
+    let request = request.body(Body::from("{\"ID\":1}")).unwrap();
+    let service = Router::new().route(KEEP_ALIVE, post(answer));
+    let (status, text) = answered(service, request).await;
+    assert_eq!(status, StatusCode::OK);
+    let last = text.lines().last().unwrap();
+    assert_eq!(last, "{\"error\":{\"code\":4,\"message\":\"context deadline exceeded\"}}");
+    drop(sender);
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_off_is_no_request() {
+    let pieces = [Ok(Bytes::from("{\"TTL\"")), Err(std::io::Error::other("gone"))];
+    let request = Request::post("/v3/lease/grant");
+    let request = request.body(Body::from_stream(tokio_stream::iter(pieces))).unwrap();
+    let (status, text) = answered(Router::new(), request).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(text, "{\"code\":3,\"message\":\"unexpected EOF\"}");
 }
