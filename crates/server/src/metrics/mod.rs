@@ -107,17 +107,22 @@ fn register_facts(registry: &mut Registry, facts: &Facts) {
 /// name that the sample has.
 pub(crate) fn to_plain_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
-    for line in open_metrics.lines() {
-        if line == "# EOF" {
-            continue;
-        }
-        match line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")) {
-            Some(name) => text.push_str(&format!("# TYPE {name}_total counter")),
-            None => text.push_str(line),
-        }
+    let mut lines = open_metrics.lines().filter(|line| *line != "# EOF").peekable();
+    while let Some(line) = lines.next() {
+        // What it is for stands before what it is.
+        let counter = counter_of(line).or_else(|| counter_of(lines.peek()?));
+        let renamed = counter.and_then(|name| {
+            let (kind, rest) = line.split_once(&format!(" {name} "))?;
+            ["# HELP", "# TYPE"].contains(&kind).then(|| format!("{kind} {name}_total {rest}"))
+        });
+        text.push_str(renamed.as_deref().unwrap_or(line));
         text.push('\n');
     }
     text
+}
+
+fn counter_of(line: &str) -> Option<&str> {
+    line.strip_prefix("# TYPE ")?.strip_suffix(" counter")
 }
 
 #[cfg(test)]
@@ -127,7 +132,7 @@ mod tests {
     #[test]
     fn plain_text_tells_the_types_of_the_samples_names() {
         let text = "# HELP a A.\n# TYPE a counter\na_total 1\n# TYPE b gauge\nb 2\n# EOF\n";
-        let plain = "# HELP a A.\n# TYPE a_total counter\na_total 1\n# TYPE b gauge\nb 2\n";
+        let plain = "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n# TYPE b gauge\nb 2\n";
         assert_eq!(to_plain_text(text), plain);
     }
 }

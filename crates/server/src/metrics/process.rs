@@ -1,9 +1,10 @@
 //! Of the process, as the system tells it (`/proc`); all zero where there is no such thing.
 
 use std::fs;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 pub(super) struct ProcessMetrics {
     resident_bytes: Gauge,
     virtual_bytes: Gauge,
-    cpu_seconds: Gauge<f64, AtomicU64>,
+    cpu_seconds: Counter<f64, AtomicU64>,
     open_files: Gauge,
     open_files_max: Gauge,
     used: Gauge,
@@ -24,9 +25,9 @@ impl ProcessMetrics {
         let started = Gauge::<f64, AtomicU64>::default();
         started.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64()));
         registry.register("process_start_time_seconds", "When it started", started);
-        let cpu_seconds = Gauge::default();
+        let cpu_seconds = Counter::default();
         let help = "Seconds of processor time that it has had";
-        registry.register("process_cpu_seconds_total", help, cpu_seconds.clone());
+        registry.register("process_cpu_seconds", help, cpu_seconds.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -48,7 +49,8 @@ impl ProcessMetrics {
         let Some(now) = look_up() else { return };
         self.resident_bytes.set(now.resident_bytes);
         self.virtual_bytes.set(now.virtual_bytes);
-        self.cpu_seconds.set(now.cpu_seconds);
+        // The system counts them already.
+        self.cpu_seconds.inner().store(now.cpu_seconds.to_bits(), Ordering::Relaxed);
         for gauge in [&self.open_files, &self.used] {
             gauge.set(now.open_files);
         }

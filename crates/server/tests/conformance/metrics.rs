@@ -1,6 +1,6 @@
 //! The metrics that etcd's dashboards and alerts read: all there on every member, and moving.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::Cluster;
 use crate::cluster::proto::etcdserverpb::DeleteRangeRequest;
@@ -49,6 +49,11 @@ const MOVING: [&str; 9] = [
 async fn scrape(address: &str) -> BTreeMap<String, f64> {
     let answer = get(address, "/metrics").await;
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let named = |kind: &str| -> BTreeSet<&str> {
+        let told = answer.body.lines().filter_map(|line| line.strip_prefix(kind));
+        told.filter_map(|rest| rest.split(' ').next()).collect()
+    };
+    assert_eq!(named("# HELP "), named("# TYPE "));
     let mut sums = BTreeMap::new();
     for line in answer.body.lines().filter(|line| !line.starts_with('#')) {
         let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
