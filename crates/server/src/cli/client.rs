@@ -15,6 +15,7 @@ use std::io::{self, Read};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::client::{Client, ClientConfig, ClientError, Environment, find_endpoints};
+use crate::tls::ClientTlsOptions;
 use output::Output;
 
 const EXIT_HELP: &str = "\
@@ -127,7 +128,8 @@ pub(super) enum ClientCommand {
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ClientOptions {
     /// Where the members are: host:port, with commas between several. Otherwise QUORATE_ENDPOINTS,
-    /// ETCDCTL_ENDPOINTS, what `quorate dev` runs, or 127.0.0.1:2379.
+    /// ETCDCTL_ENDPOINTS, what `quorate dev` runs, or 127.0.0.1:2379. Without http:// or https://
+    /// before it, one is of TLS where certificates are named.
     #[arg(long, value_name = "ENDPOINTS")]
     endpoints: Option<String>,
     /// How to print the answer [default: text].
@@ -259,15 +261,19 @@ async fn status(options: &ClientOptions) -> Result<(), ClientError> {
 
 fn connect(options: &ClientOptions) -> Result<(Client, Output), ClientError> {
     let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
-    let environment =
-        Environment { variable: &variable, read: &|path| std::fs::read_to_string(path).ok() };
+    let tls = options.tls.resolve(&variable)?;
+    let environment = Environment {
+        variable: &variable,
+        read: &|path| std::fs::read_to_string(path).ok(),
+        prefers_tls: tls != ClientTlsOptions::default(),
+    };
     let endpoints = find_endpoints(options.endpoints.as_deref(), &environment)?;
     let mut config = ClientConfig::default();
     if let Some(seconds) = options.timeout {
         config.request_timeout_ms = seconds * 1000;
     }
     let output = Output::new(options.output.unwrap_or(OutputFormat::Text));
-    let client = Client::new(config, endpoints, &options.tls.resolve(&variable)?)?;
+    let client = Client::new(config, endpoints, &tls)?;
     Ok((client, output))
 }
 

@@ -431,8 +431,10 @@ mod tests {
         drop(free);
         let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = mute.local_addr().unwrap();
-        let endpoints: Vec<Endpoint> =
-            [closed, silent].iter().map(|at| Endpoint::parse(&at.to_string()).unwrap()).collect();
+        let endpoints: Vec<Endpoint> = [closed, silent]
+            .iter()
+            .map(|at| Endpoint::parse(&at.to_string(), false).unwrap())
+            .collect();
         let config = ClientConfig { probe_timeout_ms: 50, ..ClientConfig::default() };
         let client = Client::new(config, endpoints, &ClientTlsOptions::default()).unwrap();
 
@@ -451,7 +453,7 @@ mod tests {
     #[tokio::test]
     async fn one_deadline_bounds_all_attempts_together() {
         let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint::parse(&mute.local_addr().unwrap().to_string()).unwrap();
+        let endpoint = Endpoint::parse(&mute.local_addr().unwrap().to_string(), false).unwrap();
         let config = ClientConfig {
             connect_timeout_ms: 5000,
             probe_timeout_ms: 5000,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::ClientError;
 
-const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
+const DEFAULT_ENDPOINT: &str = "127.0.0.1:2379";
 const VARIABLES: [&str; 2] = ["QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"];
 
 /// Where one member serves clients: `http://host:port`, or `https://host:port`.
@@ -16,13 +16,15 @@ const VARIABLES: [&str; 2] = ["QUORATE_ENDPOINTS", "ETCDCTL_ENDPOINTS"];
 pub struct Endpoint(String);
 
 impl Endpoint {
-    /// Reads `host:port`, with or without a scheme before it.
+    /// Reads `host:port`, with or without a scheme before it; without one, it is one of TLS if
+    /// `prefers_tls`.
     ///
     /// # Errors
     /// The text, and what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, ClientError> {
+    pub fn parse(text: &str, prefers_tls: bool) -> Result<Self, ClientError> {
         let wrong = |problem| ClientError::Endpoint { text: text.to_owned(), problem };
-        let (scheme, address) = text.split_once("://").unwrap_or(("http", text));
+        let unsaid = if prefers_tls { "https" } else { "http" };
+        let (scheme, address) = text.split_once("://").unwrap_or((unsaid, text));
         if !["http", "https"].contains(&scheme) {
             return Err(wrong("only http:// and https:// are supported"));
         }
@@ -58,6 +60,9 @@ pub struct Environment<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// Files; `None` where there is none that can be read.
     pub read: &'a dyn Fn(&Path) -> Option<String>,
+    /// Endpoints without a scheme are ones of TLS: whoever names certificates does not mean to speak
+    /// plainly. So it is with etcdctl.
+    pub prefers_tls: bool,
 }
 
 /// Where `quorate dev` records the endpoints that it serves:
@@ -77,6 +82,7 @@ pub fn find_endpoints(
     given: Option<&str>,
     environment: &Environment<'_>,
 ) -> Result<Vec<Endpoint>, ClientError> {
+    let parse_list = |text: &str| parse_list(text, environment.prefers_tls);
     if let Some(text) = given {
         let endpoints = parse_list(text)?;
         if endpoints.is_empty() {
@@ -100,10 +106,10 @@ pub fn find_endpoints(
 }
 
 /// Endpoints between commas or white space, each once.
-fn parse_list(text: &str) -> Result<Vec<Endpoint>, ClientError> {
+fn parse_list(text: &str, prefers_tls: bool) -> Result<Vec<Endpoint>, ClientError> {
     let mut endpoints = Vec::new();
     for part in text.split([',', ' ', '\t', '\r', '\n']).filter(|part| !part.is_empty()) {
-        let endpoint = Endpoint::parse(part)?;
+        let endpoint = Endpoint::parse(part, prefers_tls)?;
         if !endpoints.contains(&endpoint) {
             endpoints.push(endpoint);
         }
@@ -116,6 +122,16 @@ mod tests {
     use super::*;
 
     fn check(given: Option<&str>, variables: &[(&str, &str)], record: &str, expected: &[&str]) {
+        check_with(false, given, variables, record, expected);
+    }
+
+    fn check_with(
+        prefers_tls: bool,
+        given: Option<&str>,
+        variables: &[(&str, &str)],
+        record: &str,
+        expected: &[&str],
+    ) {
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| OsString::from(value))
@@ -123,7 +139,7 @@ mod tests {
         let read = |path: &Path| {
             (path == Path::new("/state/quorate/endpoints")).then(|| record.to_owned())
         };
-        let environment = Environment { variable: &variable, read: &read };
+        let environment = Environment { variable: &variable, read: &read, prefers_tls };
         let found = find_endpoints(given, &environment).unwrap();
         let found: Vec<&str> = found.iter().map(Endpoint::as_str).collect();
         assert_eq!(found, expected);
@@ -141,6 +157,15 @@ mod tests {
         check(None, &[state, ("QUORATE_ENDPOINTS", "")], record, &["http://d:1", "http://d:2"]);
         check(None, &[state], "https://", &["http://127.0.0.1:2379"]);
         check(None, &[], record, &["http://127.0.0.1:2379"]);
+    }
+
+    #[test]
+    fn whoever_names_certificates_means_tls() {
+        let ours = ("QUORATE_ENDPOINTS", "b:1,http://b:2");
+        check_with(true, Some("a:1,http://a:2"), &[], "", &["https://a:1", "http://a:2"]);
+        check_with(true, None, &[ours], "", &["https://b:1", "http://b:2"]);
+        check_with(true, None, &[("XDG_STATE_HOME", "/state")], "http://d:1", &["http://d:1"]);
+        check_with(true, None, &[], "", &["https://127.0.0.1:2379"]);
     }
 
     #[test]
@@ -164,8 +189,8 @@ mod tests {
 
     #[test]
     fn endpoints_that_make_no_sense_are_refused() {
-        let problem = |text| Endpoint::parse(text).unwrap_err().to_string();
-        assert!(Endpoint::parse("https://a:1").unwrap().is_secure());
+        let problem = |text| Endpoint::parse(text, false).unwrap_err().to_string();
+        assert!(Endpoint::parse("https://a:1", false).unwrap().is_secure());
         assert_eq!(
             problem("unix://a:1"),
             "the endpoint \"unix://a:1\" cannot be used: only http:// and https:// are supported"
@@ -173,8 +198,8 @@ mod tests {
         for text in ["a", "a:", ":1", "a:70000", "http://"] {
             assert!(problem(text).ends_with("write host:port"), "{text}");
         }
-        assert_eq!(Endpoint::parse("[::1]:2379").unwrap().as_str(), "http://[::1]:2379");
-        let nowhere = Environment { variable: &|_| None, read: &|_| None };
+        assert_eq!(Endpoint::parse("[::1]:2379", false).unwrap().as_str(), "http://[::1]:2379");
+        let nowhere = Environment { variable: &|_| None, read: &|_| None, prefers_tls: false };
         assert!(matches!(find_endpoints(Some(" ,"), &nowhere), Err(ClientError::NoEndpoints)));
     }
 }

@@ -80,7 +80,7 @@ fn bytes_that_are_no_text_are_printed_in_hexadecimal_to_scripts() {
 
 #[test]
 fn a_missing_answer_has_its_line_in_the_table() {
-    let endpoint = |text| Endpoint::parse(text).unwrap();
+    let endpoint = |text| Endpoint::parse(text, false).unwrap();
     let status = wire::StatusResponse {
         header: header(),
         version: "3.7.1".to_owned(),
