@@ -30,7 +30,7 @@ use joining::{Kept, ask_once, join, keep, kept};
 use ports::{Bound, Ports};
 pub use recovery::{Answer, KnownMember, Recovery, RecoveryError, Up};
 pub use remedy::{after_refusal, after_stop};
-pub use signals::{stop_requested, survive_file_size_limit};
+pub use signals::{stop_or_hangup_requested, stop_requested, survive_file_size_limit};
 
 use crate::api::etcd::{
     ApiLimits, ClusterInfo, Health, WatchLimits, compact_by_itself, publish_member,

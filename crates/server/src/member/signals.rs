@@ -20,6 +20,35 @@ pub fn stop_requested() -> impl Future<Output = &'static str> {
     }
 }
 
+/// [`stop_requested`], or SIGHUP, whichever comes first: for what a terminal's end must not leave half
+/// undone. One that was started to live on without its terminal (`nohup`) does.
+pub fn stop_or_hangup_requested() -> impl Future<Output = &'static str> {
+    let stop = stop_requested();
+    let hangup = if is_ignored(libc::SIGHUP) { None } else { signal(SignalKind::hangup()).ok() };
+    async {
+        let hung_up = async {
+            match hangup {
+                Some(mut hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            name = stop => name,
+            _ = hung_up => "SIGHUP",
+        }
+    }
+}
+
+fn is_ignored(number: libc::c_int) -> bool {
+    // SAFETY: an action of zeros is a valid one, and all that is asked is to have it filled in.
+    let action = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(number, std::ptr::null(), &raw mut action);
+        action
+    };
+    action.sa_sigaction == libc::SIG_IGN
+}
+
 /// A file that would grow beyond the limit of this process (`ulimit -f`) is then a failed write, which
 /// stops the member with the file's name, rather than the end of the process without a word.
 pub fn survive_file_size_limit() {

@@ -9,7 +9,7 @@ use crate::bad_input::QUICK;
 use crate::cluster::Cluster;
 use crate::process::{quorate, run, until};
 
-/// A client that is stopped by SIGTERM and killed when dropped.
+/// A client that is killed when dropped.
 struct Holder {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -34,10 +34,14 @@ impl Holder {
     }
 
     fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
         let id = self.child.id().expect("it runs");
         let id = libc::pid_t::try_from(id).expect("process ids are small");
         // SAFETY: kill has no memory effects; the process has not been waited for.
-        unsafe { libc::kill(id, libc::SIGTERM) };
+        unsafe { libc::kill(id, signal) };
     }
 }
 
@@ -119,6 +123,13 @@ async fn a_command_runs_under_a_lock_and_its_status_is_passed_on() {
     output(client(&cluster, 0), &["del", "--prefix", "name/"]);
     assert_eq!(holder.line().await, "told");
     assert_eq!(holder.ended().await, Some(1));
+    // Nor is it left alone when the terminal goes.
+    let mut holder = Holder::start(client(&cluster, 0), &words);
+    assert_eq!(holder.line().await, "begun");
+    holder.signal(libc::SIGHUP);
+    assert_eq!(holder.line().await, "told");
+    assert_eq!(holder.ended().await, Some(0));
+    assert!(cluster.everything(0, "name/").await.is_empty());
     let words = ["lock", "other", "/no/such/program"];
     assert_eq!(Holder::start(client(&cluster, 0), &words).ended().await, Some(3));
     assert!(cluster.everything(0, "other/").await.is_empty(), "nothing is left of it");

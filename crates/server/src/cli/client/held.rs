@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::{ClientOptions, connect};
 use crate::client::{ClientError, Held, Session};
-use crate::member::stop_requested;
+use crate::member::stop_or_hangup_requested;
 
 /// What a command that runs under a lock is told of it, as etcdctl tells it.
 const KEY_VARIABLE: &str = "ETCD_LOCK_KEY";
@@ -67,7 +67,7 @@ pub(super) async fn lock(
     options: &ClientOptions,
 ) -> Result<u8, ClientError> {
     let (client, output) = connect(options)?;
-    let mut stop = pin!(stop_requested());
+    let mut stop = pin!(stop_or_hangup_requested());
     let session = client.session(arguments.lasting.ttl).await?;
     let ended = {
         let mut expired = pin!(session.expired());
@@ -104,7 +104,7 @@ pub(super) async fn elect(
         return Ok(0);
     };
     let value = proposal.as_encoded_bytes();
-    let mut stop = pin!(stop_requested());
+    let mut stop = pin!(stop_or_hangup_requested());
     let session = client.session(arguments.lasting.ttl).await?;
     let ended = {
         let mut expired = pin!(session.expired());
