@@ -1,33 +1,47 @@
-//! Structured logs on standard error: JSON for machines, as etcd's, or plain lines for people.
+//! Structured logs: JSON for machines, as etcd's, or plain lines for people.
 
 mod lines;
+mod outputs;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::Level;
+use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, LogOptions, LogOutput};
 use lines::JsonLines;
+use outputs::Outputs;
 
-/// Sends everything that is logged from now on to standard error. `RUST_LOG`, where it is set, says
-/// more precisely than `level` what is logged. Only the first call counts.
-pub(crate) fn start_logging(level: Level, format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+/// A file that is to be logged to cannot be.
+#[derive(Debug, Error)]
+#[error("--log-outputs: cannot append to {}: {error}", path.display())]
+pub(crate) struct LogFileError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// Sends everything that is logged from now on to where it is to go. `RUST_LOG`, where it is set, says
+/// more precisely than the level what is logged. Only the first call counts.
+///
+/// # Errors
+/// A file cannot be opened.
+pub(crate) fn start_logging(options: &LogOptions) -> Result<(), LogFileError> {
+    let filter = EnvFilter::builder().with_default_directive(options.level.into()).from_env_lossy();
+    let is_for_a_terminal = options.outputs == [LogOutput::Stderr] && io::stderr().is_terminal();
     // A log that nobody reads any more is no reason to fail.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .with_writer(Outputs::open(&options.outputs)?)
         .log_internal_errors(false);
     // Whoever has set up logging already has decided how it looks.
-    let _already = match format {
+    let _already = match options.format {
         LogFormat::Json => builder.event_format(JsonLines).try_init(),
-        LogFormat::Console => {
-            builder.with_ansi(stderr().is_terminal()).with_target(false).try_init()
-        }
+        LogFormat::Console => builder.with_ansi(is_for_a_terminal).with_target(false).try_init(),
     };
+    Ok(())
 }
 
 /// At least this long from one line to the next of what others can cause as often as they like.

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use thiserror::Error;
 
 use super::{EXIT_DONE, EXIT_FAULT, EXIT_REFUSED, EXIT_USAGE, complain};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, LogOptions, LogOutput};
 use crate::logging::start_logging;
 use crate::raft_node::{self, RaftNodeOptions};
 use crate::runtime::StopReason;
@@ -91,7 +91,15 @@ pub(super) fn run(arguments: RaftNodeArguments) -> u8 {
         );
         complain("raft-node", odd);
     }
-    start_logging(tracing::Level::INFO, LogFormat::Console);
+    let log = LogOptions {
+        level: tracing::Level::INFO,
+        format: LogFormat::Console,
+        outputs: vec![LogOutput::Stderr],
+    };
+    if let Err(error) = start_logging(&log) {
+        complain("raft-node", error);
+        return EXIT_REFUSED;
+    }
     let options = RaftNodeOptions {
         listen_port: my_port,
         ports,

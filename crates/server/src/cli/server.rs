@@ -32,7 +32,10 @@ pub(super) fn run(arguments: Vec<String>) -> u8 {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    start_logging(config.log_level, config.log_format);
+    if let Err(error) = start_logging(&config.log) {
+        complain("server", &error);
+        return EXIT_REFUSED;
+    }
     if !flags.without_effect.is_empty() {
         tracing::warn!(flags = flags.without_effect.join(","), "flags without effect");
     }

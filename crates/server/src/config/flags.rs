@@ -185,6 +185,7 @@ const FLAGS: &[Flag] = &[
     served("self-signed-cert-validity", Number, "years, of certificates that it makes (1)"),
     served("log-level", Text, "debug, info, warn, error (info)"),
     served("log-format", Text, "json, or console (json)"),
+    served("log-outputs", Text, "stderr, stdout, or files, with commas between (stderr)"),
     served("config-file", Text, "YAML or JSON that says it all, instead of flags"),
     served("emulated-version", Text, "the version of etcd to report (3.7.1)"),
     served("version", Switch, "print the version and exit"),
@@ -207,7 +208,6 @@ const FLAGS: &[Flag] = &[
     idle("auth-token-ttl", Number),
     idle("enable-pprof", Switch),
     idle("logger", Text),
-    idle("log-outputs", Text),
     idle("enable-log-rotation", Switch),
     idle("log-rotation-config-json", Text),
     idle("memory-mlock", Switch),
@@ -543,7 +543,7 @@ mod tests {
     fn a_file_says_what_flags_would() {
         let text = "name: a\n# a comment\nheartbeat-interval: 50\npre-vote: false\n\
                     listen-client-urls: http://a:1,http://b:2\ncipher-suites: [x, y]\n\
-                    log-outputs: [stderr]\nwal-dir:\nnonsense: 1\n\
+                    logger: zap\nwal-dir:\nnonsense: 1\n\
                     grpc-keepalive-timeout: 5000000000\nwatch-progress-notify-interval: 90s\n\
                     client-transport-security:\n  cert-file: c\n  client-cert-auth: true\n\
                     peer-transport-security:\n  cert-file: p\n  allowed-cn: [n]\n";
@@ -565,7 +565,7 @@ mod tests {
         assert_eq!(flags.switch("pre-vote"), Some(false));
         assert_eq!(flags.switch("client-cert-auth"), Some(true));
         assert_eq!(flags.unknown_keys, ["nonsense"]);
-        assert_eq!(flags.without_effect, ["log-outputs"]);
+        assert_eq!(flags.without_effect, ["logger"]);
         let json = r#"{"name": "b", "peer-transport-security": {"auto-tls": true}}"#;
         let flags = Flags::from_file("f", json).expect("JSON is YAML");
         assert_eq!((flags.text("name"), flags.switch("peer-auto-tls")), (Some("b"), Some(true)));

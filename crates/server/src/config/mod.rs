@@ -9,6 +9,6 @@ mod url;
 pub use flags::{FlagError, Flags, USAGE_HINT, flag_help};
 pub use server::{
     AutoCompaction, ClusterMember, ConfigError, ConnectionOptions, HttpOptions, InitialState,
-    LeaseMode, LogFormat, ServerConfig, TlsOptions, TlsSide, TlsVersion,
+    LeaseMode, LogFormat, LogOptions, LogOutput, ServerConfig, TlsOptions, TlsSide, TlsVersion,
 };
 pub use url::{Url, UrlError};

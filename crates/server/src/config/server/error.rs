@@ -112,12 +112,6 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
-    /// A duration that must be positive.
-    #[error("--{flag} must be a millisecond at least")]
-    DurationZero {
-        /// The flag.
-        flag: &'static str,
-    },
     /// A certificate without its key, or the other way round.
     #[error("--{given} is given without --{missing}: KeyFile and CertFile must both be present")]
     TlsPair {

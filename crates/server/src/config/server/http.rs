@@ -4,7 +4,7 @@ use super::super::flags::Flags;
 use super::super::url::Url;
 use super::error::ConfigError;
 use super::urls::more_urls;
-use super::values::{at_most, choose, duration_ms, positive, positive_duration_ms, words};
+use super::values::{at_most, choose, duration_ms, duration_or_default_ms, positive, words};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +67,12 @@ impl ConnectionOptions {
         at_most("max-concurrent-streams", streams_max, STREAMS_DEFAULT)?;
         Ok(Self {
             streams_max: u32::try_from(streams_max).unwrap_or(u32::MAX),
-            keepalive_interval_ms: positive_duration_ms(
+            keepalive_interval_ms: duration_or_default_ms(
                 flags,
                 "grpc-keepalive-interval",
                 KEEPALIVE_INTERVAL_MS_DEFAULT,
             )?,
-            keepalive_timeout_ms: positive_duration_ms(
+            keepalive_timeout_ms: duration_or_default_ms(
                 flags,
                 "grpc-keepalive-timeout",
                 KEEPALIVE_TIMEOUT_MS_DEFAULT,

@@ -5,6 +5,7 @@ mod cluster;
 mod compaction;
 mod error;
 mod http;
+mod logs;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -20,9 +21,10 @@ use cluster::initial_cluster;
 pub use compaction::AutoCompaction;
 pub use error::ConfigError;
 pub use http::{ConnectionOptions, HttpOptions};
+pub use logs::{LogFormat, LogOptions, LogOutput};
 pub use tls::{TlsOptions, TlsSide, TlsVersion};
 use urls::{advertise_client_urls, check_ports, listen_urls};
-use values::{at_most, choose, duration_ms, positive, size};
+use values::{at_most, choose, duration_or_default_ms, positive, size};
 
 use super::flags::Flags;
 use super::url::Url;
@@ -109,10 +111,8 @@ pub struct ServerConfig {
     pub catch_up_bytes_per_second: u64,
     /// The version of etcd to report: `--emulated-version`.
     pub emulated_version: String,
-    /// Least severe level that is logged: `debug`, `info`, `warn` or `error`.
-    pub log_level: tracing::Level,
-    /// How log lines look.
-    pub log_format: LogFormat,
+    /// What it logs, and where to.
+    pub log: LogOptions,
 }
 
 /// A member of the initial cluster.
@@ -142,15 +142,6 @@ pub enum LeaseMode {
     Promise,
     /// It serves reads under a lease where it leads.
     Serve,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Console,
 }
 
 impl ServerConfig {
@@ -207,8 +198,7 @@ impl ServerConfig {
                 CATCH_UP_BYTES_PER_SECOND_DEFAULT,
             )?,
             emulated_version: emulated_version(flags)?,
-            log_level: log_level(flags)?,
-            log_format: log_format(flags)?,
+            log: LogOptions::from_flags(flags)?,
             name,
             listen_peer_urls,
             listen_client_urls,
@@ -278,35 +268,11 @@ fn timers(flags: &Flags) -> Result<(u64, u64), ConfigError> {
     Ok((heartbeat_ms, election_ms))
 }
 
-/// As in etcd, 0 is the default, and what is too short is the shortest there is.
+/// What is too short is the shortest there is, as in etcd.
 fn watch_progress_interval(flags: &Flags) -> Result<u64, ConfigError> {
-    const FLAG: &str = "watch-progress-notify-interval";
-    match duration_ms(flags, FLAG, WATCH_PROGRESS_MS_DEFAULT)? {
-        0 => Ok(WATCH_PROGRESS_MS_DEFAULT),
-        interval_ms => Ok(interval_ms.max(WATCH_PROGRESS_MS_MIN)),
-    }
-}
-
-fn log_level(flags: &Flags) -> Result<tracing::Level, ConfigError> {
-    choose(
-        flags,
-        "log-level",
-        "debug, info, warn, error",
-        &[
-            ("info", tracing::Level::INFO),
-            ("debug", tracing::Level::DEBUG),
-            ("warn", tracing::Level::WARN),
-            ("error", tracing::Level::ERROR),
-            ("dpanic", tracing::Level::ERROR),
-            ("panic", tracing::Level::ERROR),
-            ("fatal", tracing::Level::ERROR),
-        ],
-    )
-}
-
-fn log_format(flags: &Flags) -> Result<LogFormat, ConfigError> {
-    let formats = [("json", LogFormat::Json), ("console", LogFormat::Console)];
-    choose(flags, "log-format", "json, console", &formats)
+    let flag = "watch-progress-notify-interval";
+    let interval_ms = duration_or_default_ms(flags, flag, WATCH_PROGRESS_MS_DEFAULT)?;
+    Ok(interval_ms.max(WATCH_PROGRESS_MS_MIN))
 }
 
 /// Leases rest on voters that keep their word, and pre-votes are part of it.

@@ -49,14 +49,14 @@ pub(super) fn duration_ms(
     }
 }
 
-/// Milliseconds, of a duration that must not be none.
-pub(super) fn positive_duration_ms(
+/// Milliseconds, of a duration where none stands for the default, as in etcd.
+pub(super) fn duration_or_default_ms(
     flags: &Flags,
     flag: &'static str,
     default: u64,
 ) -> Result<u64, ConfigError> {
     match duration_ms(flags, flag, default)? {
-        0 => Err(ConfigError::DurationZero { flag }),
+        0 => Ok(default),
         milliseconds => Ok(milliseconds),
     }
 }
@@ -74,7 +74,16 @@ pub(super) fn choose<T: Copy>(
     expected: &'static str,
     choices: &[(&str, T)],
 ) -> Result<T, ConfigError> {
-    let given = flags.text(flag).unwrap_or(choices[0].0);
+    choose_word(flags.text(flag).unwrap_or(choices[0].0), flag, expected, choices)
+}
+
+/// The one of several words that was given.
+pub(super) fn choose_word<T: Copy>(
+    given: &str,
+    flag: &'static str,
+    expected: &'static str,
+    choices: &[(&str, T)],
+) -> Result<T, ConfigError> {
     let chosen = choices.iter().find(|(word, _)| *word == given);
     let unknown = || ConfigError::Choice { flag, value: given.to_owned(), expected };
     chosen.map(|&(_, choice)| choice).ok_or_else(unknown)
