@@ -486,7 +486,6 @@ async fn whoever_wants_a_leader_is_not_left_without_one() {
     assert_eq!(content.events(1).await.len(), 1);
 }
 
-/// The client of the command line, over the loss of the member that it follows.
 /// Whoever sends what cannot be read is told so, rather than heard no more.
 #[tokio::test]
 async fn a_request_that_is_too_long_ends_its_stream() {
@@ -499,6 +498,7 @@ async fn a_request_that_is_too_long_ends_its_stream() {
     assert!(refused.message().starts_with("grpc: received message larger than max"), "{refused}");
 }
 
+/// The client of the command line, over the loss of the member that it follows.
 #[tokio::test]
 async fn the_command_line_prints_what_changes_and_goes_on_elsewhere() {
     let mut cluster = Cluster::start_with(3, QUICK).await;
