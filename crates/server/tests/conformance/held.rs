@@ -1,13 +1,18 @@
 //! `quorate lock` and `quorate elect`, each a process of its own, on members that end.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
+use tokio::time::timeout;
 
 use crate::bad_input::QUICK;
 use crate::cluster::Cluster;
 use crate::process::{quorate, run, until};
+
+/// How long a line or an end is waited for, beyond the longest lease of these tests that runs out.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client that is killed when dropped.
 struct Holder {
@@ -25,12 +30,12 @@ impl Holder {
     }
 
     async fn line(&mut self) -> String {
-        let line = self.lines.next_line().await.expect("text");
-        line.expect("a line before its end")
+        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time");
+        line.expect("text").expect("a line before its end")
     }
 
     async fn ended(&mut self) -> Option<i32> {
-        self.child.wait().await.expect("it ends").code()
+        timeout(PATIENCE, self.child.wait()).await.expect("an end in time").expect("it ends").code()
     }
 
     fn terminate(&self) {

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::http::HeaderMap;
@@ -11,12 +12,15 @@ use axum::routing::post;
 use http_body::Frame;
 use prost::Message as _;
 use quorate_raft::NodeId;
+use tokio::time::timeout;
 use tonic::codegen::Service;
 
 use super::*;
 use crate::metrics::{Facts, Metrics};
 use crate::proto::etcdserverpb as wire;
 
+/// How long an answer is waited for that may never come.
+const PATIENCE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 
 /// Answers as a service would: messages, and at the end how it went.
@@ -59,9 +63,11 @@ async fn keep_alive(service: Router, body: &'static str) -> (StatusCode, String)
 }
 
 async fn answered(service: Router, request: Request) -> (StatusCode, String) {
-    let Ok(response) = gateway(service).call(request).await;
+    let called = async move { gateway(service).call(request).await };
+    let Ok(response) = timeout(PATIENCE, called).await.expect("an answer in time");
     let status = response.status();
-    let bytes = to_bytes(response.into_body(), 10_000).await.unwrap();
+    let body = timeout(PATIENCE, to_bytes(response.into_body(), 10_000)).await;
+    let bytes = body.expect("an end in time").unwrap();
     (status, String::from_utf8(bytes.to_vec()).unwrap())
 }
 
