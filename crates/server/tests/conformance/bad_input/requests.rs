@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -155,6 +157,50 @@ async fn transactions_within_transactions_have_a_bound() {
 /// What the member answers to a put whose client waits for these milliseconds. A client of gRPC gives
 /// up by itself at the same moment, so the member's own answer is read without one: over HTTP/1.1,
 /// where the status is a line of text.
+/// What a client says of itself is text.
+#[tokio::test]
+async fn a_clients_version_that_is_no_text_is_refused() {
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let asked = |version: &[u8]| {
+        let mut request = tonic::Request::new(put("key".to_owned(), "value".to_owned()));
+        let version = MetadataValue::try_from(version).expect("bytes that a header may have");
+        request.metadata_mut().insert("client-api-version", version);
+        request
+    };
+    let refused = cluster.kv(0).put(asked(b"3.\xff")).await;
+    is(refused, Code::InvalidArgument, "etcdserver: invalid client api version");
+    cluster.kv(0).put(asked(b"3.7")).await.expect("it is text");
+}
+
+/// A leader that nobody answers takes only so much, refuses the rest, and goes on once it is answered.
+#[tokio::test]
+async fn what_is_too_much_to_wait_is_refused_at_once() {
+    const LONG: usize = 1_400_000;
+    const PUTS: usize = 60;
+    // A leader takes another one as long as it holds less than 64 MiB.
+    const TAKEN: usize = (64_usize << 20).div_ceil(LONG);
+    let flags = ["--heartbeat-interval=100", "--election-timeout=20000"];
+    let mut cluster = Cluster::start_with(3, &flags).await;
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = (0..3).filter(|&index| index != leader).collect();
+    others.iter().for_each(|&other| cluster.process(other).pause());
+    let mut puts = JoinSet::new();
+    for number in 0..PUTS {
+        let mut kv = cluster.kv(leader).max_encoding_message_size(LONG * 2);
+        let request = put(format!("key{number}"), "x".repeat(LONG));
+        puts.spawn(async move { kv.put(request).await });
+    }
+    for _ in TAKEN..PUTS {
+        let first = puts.join_next().await.expect("more were asked for");
+        is(first.expect("it was asked"), Code::Unknown, "etcdserver: too many requests");
+    }
+    others.iter().for_each(|&other| cluster.process(other).resume());
+    while let Some(put) = puts.join_next().await {
+        put.expect("it was asked").expect("there was room for it");
+    }
+    cluster.put(leader, "key", "value").await;
+}
+
 async fn put_within(address: &str, patience_ms: u64) -> String {
     const PUT: &[u8] = b"\x00\x00\x00\x00\x06\x0a\x01k\x12\x01v";
     let head = format!(
