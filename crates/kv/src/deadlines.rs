@@ -184,6 +184,12 @@ impl LeaseDeadlines {
         }
     }
 
+    /// Whether the lease was proposed to end, and nobody knows yet that it had no effect.
+    pub(crate) fn is_expiring(&self, lease: LeaseId) -> bool {
+        let leading = self.leading.as_ref();
+        leading.and_then(|leading| leading.leases.get(&lease)).is_some_and(|timed| timed.expiring)
+    }
+
     /// When the next lease runs out that is not expiring yet.
     pub fn next_deadline(&self) -> Option<u64> {
         let leading = self.leading.as_ref()?;

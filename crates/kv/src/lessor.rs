@@ -38,6 +38,10 @@
 //! command at a time ([`LeaseExpiry`]). By the time that this is applied, a lease may have ended and
 //! another one been granted by the same id, of which the leader had not heard: so the command says up
 //! to which entry the leader knew of grants, and every lease in which entry it was granted.
+//!
+//! A proposal that had no effect is made again, and its leases may be renewed before. Not so where
+//! nobody knows what came of it: it may yet be appended, so its leases are proposed again and again,
+//! and not renewed, until one of the proposals was applied or another member leads.
 
 use std::collections::BTreeMap;
 
@@ -104,8 +108,17 @@ pub struct LeaseExpiry {
 
 #[derive(Debug)]
 enum UnderWay {
-    Proposed { term: u64, leases: Vec<LeaseId> },
-    Paused { until_ms: u64 },
+    Proposed {
+        term: u64,
+        leases: Vec<LeaseId>,
+        /// An earlier proposal may end them yet.
+        is_unsure: bool,
+    },
+    Paused {
+        until_ms: u64,
+        /// These may be ended yet by what was proposed.
+        unsure: Vec<LeaseId>,
+    },
 }
 
 /// What is to be done now.
@@ -129,8 +142,7 @@ pub enum LeaseExpiryOutcome {
     Applied,
     /// It has had no effect and never will.
     Dropped,
-    /// It may have an effect yet. If so, applying it takes the leases off the count; if not, another
-    /// member leads.
+    /// It may have an effect yet, or none: it may still wait somewhere to be appended, or refused.
     Unknown,
 }
 
@@ -160,18 +172,25 @@ impl LeaseExpiry {
             };
         }
         let Some(term) = leads else { return LeaseExpiryStep::Wait(None) };
-        match self.under_way {
+        let mut leases = match &mut self.under_way {
             Some(UnderWay::Proposed { .. }) => return LeaseExpiryStep::Wait(None),
-            Some(UnderWay::Paused { until_ms }) if now_ms < until_ms => {
-                return LeaseExpiryStep::Wait(Some(until_ms));
+            Some(UnderWay::Paused { until_ms, .. }) if now_ms < *until_ms => {
+                return LeaseExpiryStep::Wait(Some(*until_ms));
             }
-            Some(UnderWay::Paused { .. }) | None => self.under_way = None,
+            Some(UnderWay::Paused { unsure, .. }) => std::mem::take(unsure),
+            None => Vec::new(),
+        };
+        self.under_way = None;
+        // Some may have ended meanwhile.
+        leases.retain(|lease| deadlines.is_expiring(*lease));
+        let is_unsure = !leases.is_empty();
+        if !is_unsure {
+            leases = deadlines.expire(now_ms, self.leases_max);
         }
-        let leases = deadlines.expire(now_ms, self.leases_max);
         if leases.is_empty() {
             return LeaseExpiryStep::Wait(deadlines.next_deadline());
         }
-        self.under_way = Some(UnderWay::Proposed { term, leases: leases.clone() });
+        self.under_way = Some(UnderWay::Proposed { term, leases: leases.clone(), is_unsure });
         let last_grant = deadlines.last_grant();
         LeaseExpiryStep::Propose(LeaseExpireRequest { term, last_grant, leases })
     }
@@ -185,16 +204,24 @@ impl LeaseExpiry {
         outcome: LeaseExpiryOutcome,
         now_ms: u64,
     ) -> bool {
-        let leases = match &self.under_way {
-            Some(UnderWay::Proposed { term, leases }) if *term == proposed_in => leases,
+        let (leases, was_unsure) = match &mut self.under_way {
+            Some(UnderWay::Proposed { term, leases, is_unsure }) if *term == proposed_in => {
+                (std::mem::take(leases), *is_unsure)
+            }
             _ => return false,
         };
-        let is_known = outcome != LeaseExpiryOutcome::Unknown;
+        let is_known = match outcome {
+            LeaseExpiryOutcome::Applied => true,
+            LeaseExpiryOutcome::Dropped => !was_unsure,
+            LeaseExpiryOutcome::Unknown => false,
+        };
         if is_known {
-            deadlines.expiry_ended(proposed_in, leases);
+            deadlines.expiry_ended(proposed_in, &leases);
         }
-        self.under_way = (outcome == LeaseExpiryOutcome::Dropped)
-            .then(|| UnderWay::Paused { until_ms: now_ms.saturating_add(self.retry_ms) });
+        let unsure = if is_known { Vec::new() } else { leases };
+        let until_ms = now_ms.saturating_add(self.retry_ms);
+        let is_applied = outcome == LeaseExpiryOutcome::Applied;
+        self.under_way = (!is_applied).then_some(UnderWay::Paused { until_ms, unsure });
         is_known
     }
 }

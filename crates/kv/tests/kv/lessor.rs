@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quorate_kv::{
     Command, Kv, KvConfig, LeaseAsked, LeaseDeadlines, LeaseExpireRequest, LeaseExpiry,
     LeaseExpiryOutcome, LeaseExpiryStep, LeaseForwards, LeaseGrantRequest, LeaseId, LeaseInquiry,
-    LeaseInquiryStep, LeaseTime, MemoryHistory,
+    LeaseInquiryStep, LeaseRenewal, LeaseTime, MemoryHistory,
 };
 
 use crate::crash::load;
@@ -62,9 +62,26 @@ fn what_came_to_nothing_is_tried_again_after_a_pause() {
     assert!(expiry.ended(&mut deadlines, 3, LeaseExpiryOutcome::Dropped, 2100));
     assert_eq!(expiry.step(&mut deadlines, Some(3), 2149), LeaseExpiryStep::Wait(Some(2150)));
     assert_eq!(expiry.step(&mut deadlines, Some(3), 2150), expire(3, &[7]));
-    // Nobody knows what came of it: nothing is proposed twice.
+}
+
+/// What nobody knows the end of may be refused after all, with nobody there to hear of it; or it may
+/// be appended after all.
+#[test]
+fn what_may_yet_be_applied_is_proposed_again_and_not_renewed_before() {
+    let mut deadlines = leading(&[7, 8]);
+    let mut expiry = LeaseExpiry::new(2, 50);
+    assert_eq!(expiry.step(&mut deadlines, Some(3), 2000), expire(3, &[7, 8]));
     assert!(!expiry.ended(&mut deadlines, 3, LeaseExpiryOutcome::Unknown, 2200));
-    assert_eq!(expiry.step(&mut deadlines, Some(3), 9000), LeaseExpiryStep::Wait(None));
+    assert_eq!(expiry.step(&mut deadlines, Some(3), 2249), LeaseExpiryStep::Wait(Some(2250)));
+    deadlines.end(LeaseId(8));
+    assert_eq!(expiry.step(&mut deadlines, Some(3), 2250), expire(3, &[7]));
+    // This one had no effect, but the first may have one yet.
+    assert!(!expiry.ended(&mut deadlines, 3, LeaseExpiryOutcome::Dropped, 2300));
+    assert_eq!(deadlines.renew(3, LEASE, 2300), LeaseRenewal::Expiring);
+    assert_eq!(expiry.step(&mut deadlines, Some(3), 2350), expire(3, &[7]));
+    deadlines.end(LEASE);
+    assert!(expiry.ended(&mut deadlines, 3, LeaseExpiryOutcome::Applied, 2400));
+    assert_eq!(expiry.step(&mut deadlines, Some(3), 2400), LeaseExpiryStep::Wait(None));
 }
 
 #[test]
