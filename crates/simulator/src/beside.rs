@@ -6,10 +6,16 @@
 use quorate_raft::{NodeId, Role};
 
 use crate::counters::Counter;
-use crate::member::ApplyItem;
+use crate::member::{ApplyItem, Ask};
 use crate::schedule::{LifeNumber, Occurrence, Place, Task};
 use crate::simulation::{Simulation, place_of};
 use crate::workload::{BesideAction, BesideEvent, Moment, OperationId, Outcome, Workload};
+
+/// Milliseconds until what a member asks for itself comes to its replica, at most, if nothing goes
+/// wrong.
+const ASK_MS_MAX: u64 = 3;
+/// The same in election timeouts, if something does.
+const LATE_ELECTIONS: u64 = 10;
 
 impl<W: Workload> Simulation<W> {
     fn moment(&self, place: Place) -> Option<Moment> {
@@ -68,6 +74,9 @@ impl<W: Workload> Simulation<W> {
     pub(crate) fn heard(&mut self, operation: OperationId, outcome: Outcome<W::Response>) {
         if let Some((place, life, number)) = self.asked_beside.remove(&operation) {
             if self.members[place].lives(life) {
+                if let Some(life) = &mut self.members[place].life {
+                    life.asks.remove(&number);
+                }
                 self.tell_beside(place, BesideEvent::Ended { number, outcome });
             }
         } else if let Outcome::Ok(response) = &outcome {
@@ -99,13 +108,9 @@ impl<W: Workload> Simulation<W> {
     fn act_beside(&mut self, place: Place, event: BesideEvent<W::Operation, W::Response>) {
         let Some(moment) = self.moment(place) else { return };
         let Some(life) = &mut self.members[place].life else { return };
-        let number = life.number;
         for action in self.workload.beside(&mut life.machine, event, &moment) {
             match action {
-                BesideAction::Ask { number: asked, operation } => {
-                    let id = self.ask(place, operation);
-                    self.asked_beside.insert(id, (place, number, asked));
-                }
+                BesideAction::Ask { number, operation } => self.begin_ask(place, number, operation),
                 BesideAction::Send { to, message } => self.send_beside(place, to, message),
                 BesideAction::Answer { operation, outcome } => {
                     if let Some(life) = &mut self.members[place].life {
@@ -129,6 +134,52 @@ impl<W: Workload> Simulation<W> {
         if life.beside_wake_ms.is_none_or(|earlier_ms| at_ms < earlier_ms) {
             life.beside_wake_ms = Some(at_ms);
             self.schedule_task(place, at_ms - now_ms, Task::Beside);
+        }
+    }
+
+    // ---- What members ask for themselves
+
+    /// Between a task's asking and the replica's hearing of it there is a queue, and a thread that may
+    /// not run: mostly for a moment, now and then for so long that somebody else leads by then.
+    fn begin_ask(&mut self, place: Place, number: u64, operation: W::Operation) {
+        let election_ms = self.options.raft.election_timeout.minimum_ms();
+        let is_late = !self.healed && self.beside_rng.chance(self.late_asks_permille);
+        let delay_ms_max = if is_late { LATE_ELECTIONS * election_ms } else { ASK_MS_MAX };
+        let delay_ms = self.beside_rng.between(0, delay_ms_max);
+        self.counters.add(Counter::AsksLate, u64::from(delay_ms > election_ms));
+        let Some(life) = &mut self.members[place].life else { return };
+        life.asks.insert(number, Ask::Coming(operation));
+        self.schedule_task(place, delay_ms, Task::Ask { number });
+        self.schedule_task(place, self.options.clients.timeout_ms, Task::GiveUpAsk { number });
+    }
+
+    /// It comes to the replica, whether or not anybody waits for it still.
+    pub(crate) fn ask_for_itself(&mut self, place: Place, number: u64) {
+        let Some(life) = &mut self.members[place].life else { return };
+        let (life_number, asked) = (life.number, life.asks.remove(&number));
+        let (operation, is_waited_for) = match asked {
+            Some(Ask::Coming(operation)) => (operation, true),
+            Some(Ask::GivenUp(operation)) => (operation, false),
+            Some(Ask::Come(_)) | None => return,
+        };
+        let id = self.ask(place, operation);
+        if let Some(life) = self.members[place].life.as_mut().filter(|_| is_waited_for) {
+            life.asks.insert(number, Ask::Come(id));
+            self.asked_beside.insert(id, (place, life_number, number));
+        }
+    }
+
+    /// As the server's tasks do not wait for ever.
+    pub(crate) fn give_up_ask(&mut self, place: Place, number: u64) {
+        let Some(life) = &mut self.members[place].life else { return };
+        match life.asks.remove(&number) {
+            Some(Ask::Coming(operation)) => {
+                life.asks.insert(number, Ask::GivenUp(operation));
+                let outcome = Outcome::Unknown;
+                self.tell_beside(place, BesideEvent::Ended { number, outcome });
+            }
+            Some(Ask::Come(operation)) => self.give_up(operation),
+            Some(Ask::GivenUp(_)) | None => {}
         }
     }
 

@@ -119,6 +119,8 @@ pub(crate) struct Life<W: Workload> {
     pub(crate) beside_wake_ms: Option<u64>,
     /// What clients have asked for beside the log.
     pub(crate) asked_beside: BTreeSet<OperationId>,
+    /// What it asks for itself, and has not heard of, by its number.
+    pub(crate) asks: BTreeMap<u64, Ask<W::Operation>>,
     /// Whose answers wait for a proposal to be applied.
     pub(crate) proposals: BTreeMap<RequestId, OperationId>,
     pub(crate) reads: BTreeMap<ReadId, Vec<OperationId>>,
@@ -126,6 +128,17 @@ pub(crate) struct Life<W: Workload> {
     pub(crate) role: Role,
     /// The last entry that it asked to be written, to tell truncations.
     pub(crate) written_to: LogIndex,
+}
+
+/// Something that a member asks for itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask<O> {
+    /// It is on its way to the replica.
+    Coming(O),
+    /// The same, and nobody waits for it any more.
+    GivenUp(O),
+    /// The replica has it.
+    Come(OperationId),
 }
 
 /// A write under way.
@@ -323,6 +336,7 @@ impl<W: Workload> Life<W> {
             beside_scheduled: false,
             beside_wake_ms: None,
             asked_beside: BTreeSet::new(),
+            asks: BTreeMap::new(),
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             role: Role::Follower,

@@ -46,6 +46,16 @@ pub(crate) enum Task {
     Read(OperationId),
     /// Its host sees to what there is beside the log.
     Beside,
+    /// What it asks for itself comes to the replica.
+    Ask {
+        /// Its number.
+        number: u64,
+    },
+    /// It waits no longer for what it has asked for itself.
+    GiveUpAsk {
+        /// Its number.
+        number: u64,
+    },
     /// It opens a connection to send a snapshot over.
     Connect {
         /// To whom.

@@ -42,6 +42,8 @@ pub struct LeaseTally {
     pub expired: u64,
     /// Times that a new leader began to count.
     pub counted: u64,
+    /// Expiries in entries of another term than their leader's.
+    pub of_other_terms: u64,
     /// Renewals that had to wait for what comes of an expiry.
     pub waited: u64,
     /// Answers that there is no such lease.
@@ -60,6 +62,7 @@ impl LeaseTally {
             (Counter::LeasesExpired, self.expired),
             (Counter::LeasesCounted, self.counted),
             (Counter::LeasesOutlived, self.outlived),
+            (Counter::ExpiriesOfOthers, self.of_other_terms),
             (Counter::RenewalsWaited, self.waited),
         ] {
             counters.add(counter, count);
@@ -221,6 +224,7 @@ impl LeaseLedger {
             }
             Command::LeaseRevoke(lease) => ledger.end(*lease, now_ms, false),
             Command::LeaseExpire(request) => {
+                ledger.tally.of_other_terms += u64::from(request.term != entry.term.0);
                 let gone = |lease: &&LeaseId| kv.lease_ttl_seconds(**lease).is_none();
                 for lease in request.leases.iter().filter(gone) {
                     ledger.end(*lease, now_ms, true);
