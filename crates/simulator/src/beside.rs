@@ -7,8 +7,10 @@ use quorate_raft::{NodeId, Role};
 
 use crate::counters::Counter;
 use crate::member::{ApplyItem, Ask};
+use crate::rng::Rng;
 use crate::schedule::{LifeNumber, Occurrence, Place, Task};
 use crate::simulation::{Simulation, place_of};
+use crate::storage::Death;
 use crate::workload::{BesideAction, BesideEvent, Moment, OperationId, Outcome, Workload};
 
 /// Milliseconds until what a member asks for itself comes to its replica, at most, if nothing goes
@@ -16,6 +18,30 @@ use crate::workload::{BesideAction, BesideEvent, Moment, OperationId, Outcome, W
 const ASK_MS_MAX: u64 = 3;
 /// The same in election timeouts, if something does.
 const LATE_ELECTIONS: u64 = 10;
+
+/// What goes wrong beside the log in a seed. It is drawn apart, so that a run in which nothing goes
+/// beside the log is what it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BesideFaults {
+    /// What a member asks for itself is late so many times in a thousand.
+    pub(crate) late_permille: u64,
+    /// And of those, so many times in a thousand a member dies that may wait for what comes of it.
+    pub(crate) restarts_permille: u64,
+    /// Of so many operations in a thousand one is a question of a client that goes beside the log,
+    /// beside those that are drawn anyway.
+    pub(crate) questions_permille: u64,
+}
+
+impl BesideFaults {
+    /// What the seed decides.
+    pub(crate) fn draw(seed: u64) -> Self {
+        let few = Self { late_permille: 30, ..Self::default() };
+        let many = Self { late_permille: 300, ..Self::default() };
+        let restarts = Self { restarts_permille: 700, ..many };
+        let all = Self { questions_permille: 600, ..restarts };
+        Rng::new(!seed ^ 0xBE51_DE00).pick(&[Self::default(), few, many, restarts, all])
+    }
+}
 
 impl<W: Workload> Simulation<W> {
     fn moment(&self, place: Place) -> Option<Moment> {
@@ -143,14 +169,36 @@ impl<W: Workload> Simulation<W> {
     /// not run: mostly for a moment, now and then for so long that somebody else leads by then.
     fn begin_ask(&mut self, place: Place, number: u64, operation: W::Operation) {
         let election_ms = self.options.raft.election_timeout.minimum_ms();
-        let is_late = !self.healed && self.beside_rng.chance(self.late_asks_permille);
+        let BesideFaults { late_permille, restarts_permille, .. } = self.beside_faults;
+        let rng = &mut self.beside_rng;
+        let is_late = !self.healed && rng.chance(late_permille);
         let delay_ms_max = if is_late { LATE_ELECTIONS * election_ms } else { ASK_MS_MAX };
-        let delay_ms = self.beside_rng.between(0, delay_ms_max);
+        let delay_ms = rng.between(0, delay_ms_max);
+        let restarts = is_late && rng.chance(restarts_permille);
         self.counters.add(Counter::AsksLate, u64::from(delay_ms > election_ms));
         let Some(life) = &mut self.members[place].life else { return };
         life.asks.insert(number, Ask::Coming(operation));
         self.schedule_task(place, delay_ms, Task::Ask { number });
         self.schedule_task(place, self.options.clients.timeout_ms, Task::GiveUpAsk { number });
+        if restarts {
+            self.restart_another(place);
+        }
+    }
+
+    /// Whoever started last of the others dies, and starts at once: it has not asked for much in this
+    /// life, so that an answer to the one before may be taken for one to this.
+    fn restart_another(&mut self, place: Place) {
+        let others = (0..self.members.len()).filter(|&other| other != place);
+        let number = |&other: &Place| self.members[other].life.as_ref().map(|life| life.number);
+        let Some(last) = others.max_by_key(number) else { return };
+        if self.members[last].life.is_some() {
+            self.note(format_args!("fault Restart of {}", self.id_of(last)));
+            self.counters.count(Counter::BesideRestarts);
+            self.die(last, Death::Kill);
+            let election_ms = self.options.raft.election_timeout.minimum_ms();
+            let delay_ms = self.beside_rng.between(1, election_ms / 2);
+            self.schedule.after(delay_ms, Occurrence::Start(last));
+        }
     }
 
     /// It comes to the replica, whether or not anybody waits for it still.

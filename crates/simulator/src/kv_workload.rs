@@ -307,10 +307,16 @@ impl Workload for KvWorkload {
     }
 
     fn draw(&mut self, rng: &mut Rng) -> KvOperation {
-        if let Some(leases) = self.leases.clone()
-            && rng.chance(LEASES_PERMILLE)
-        {
-            return self.draw_about_leases(rng, &leases);
+        if let Some(leases) = self.leases.clone() {
+            if leases.asks(rng) {
+                let lease = leases.pick(rng, LEASES).0;
+                let renews = rng.chance(500);
+                let ask = if renews { KvOperation::KeepAlive } else { KvOperation::TimeToLive };
+                return ask(lease);
+            }
+            if rng.chance(LEASES_PERMILLE) {
+                return self.draw_about_leases(rng, &leases);
+            }
         }
         let key = u8::try_from(rng.below(KEYS)).expect("few keys");
         let [second, third] = [1, 2].map(|on| u8::try_from((u64::from(key) + on) % KEYS));

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quorate_disk::MemoryDisk;
 use quorate_raft::{NodeId, Term};
 
+use crate::beside::BesideFaults;
 use crate::checkers::{Checkers, Verdict, check_linearizability};
 use crate::clients::Client;
 use crate::counters::{Counter, Counters};
@@ -48,10 +49,9 @@ pub struct Simulation<W: Workload> {
     pub(crate) client_rng: Rng,
     /// When majorities are lost for good, and what becomes of everybody then.
     pub(crate) forced_rng: Rng,
-    /// How long it takes until what members ask for themselves comes to their replicas.
+    /// What goes wrong beside the log, and when.
+    pub(crate) beside_faults: BesideFaults,
     pub(crate) beside_rng: Rng,
-    /// So many times in a thousand it takes far longer than it should.
-    pub(crate) late_asks_permille: u64,
     /// How often the group was recovered by force.
     pub(crate) recoveries: u64,
     pub(crate) life_last: LifeNumber,
@@ -103,7 +103,6 @@ impl<W: Workload> Simulation<W> {
         let mut rng = Rng::new(options.seed ^ 0x5EED_0000_0000_0000);
         let network = Network::new(options.network.clone(), options.members, rng.split());
         let mut host_rng = rng.split();
-        let mut beside_rng = Rng::new(!options.seed ^ 0xBE51_DE00);
         let drift = options.host.drift_permille_max;
         let members = (1..=options.members as u64).map(|id| {
             let disk = MemoryDisk::new(rng.number());
@@ -125,8 +124,8 @@ impl<W: Workload> Simulation<W> {
             fault_rng: rng.split(),
             client_rng: rng.split(),
             forced_rng: Rng::new(!options.seed ^ 0xF02C_ED00),
-            late_asks_permille: beside_rng.pick(&[0, 30, 300]),
-            beside_rng,
+            beside_faults: BesideFaults::draw(options.seed),
+            beside_rng: Rng::new(!options.seed ^ 0xBE51_DE01),
             recoveries: 0,
             life_last: LifeNumber(0),
             partition_last: 0,

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_kv::{Command, Kv, LeaseId, LeaseMessage, LeaseTime};
 use quorate_raft::{EntryId, LogIndex, NodeId};
 
+use crate::beside::BesideFaults;
 use crate::counters::{Counter, Counters};
 use crate::options::Options;
 use crate::rng::Rng;
@@ -38,6 +39,8 @@ pub struct LeaseTally {
     pub promised: u64,
     /// Answers of leaders that other members passed on.
     pub forwarded: u64,
+    /// Answers to what a former life of the member had asked for.
+    pub of_other_lives: u64,
     /// Leases whose time was over.
     pub expired: u64,
     /// Times that a new leader began to count.
@@ -62,6 +65,7 @@ impl LeaseTally {
             (Counter::LeasesExpired, self.expired),
             (Counter::LeasesCounted, self.counted),
             (Counter::LeasesOutlived, self.outlived),
+            (Counter::AnswersOfOtherLives, self.of_other_lives),
             (Counter::ExpiriesOfOthers, self.of_other_terms),
             (Counter::RenewalsWaited, self.waited),
         ] {
@@ -78,6 +82,8 @@ pub(super) struct LeaseLedger(Arc<Mutex<Ledger>>);
 struct Ledger {
     /// How much too fast clocks run at most, per thousand.
     drift_permille_max: u64,
+    /// Of so many operations in a thousand one is a question, beside those that are drawn anyway.
+    questions_permille: u64,
     /// The group that was given up may have used terms that the recovered one uses anew.
     terms_may_come_again: bool,
     /// All leases that there were, by id, in the order in which they were granted.
@@ -135,6 +141,7 @@ impl LeaseLedger {
     pub(super) fn learn(&self, options: &Options) {
         let mut ledger = self.lock();
         ledger.drift_permille_max = options.host.drift_permille_max;
+        ledger.questions_permille = BesideFaults::draw(options.seed).questions_permille;
         ledger.terms_may_come_again = options.loses_majorities;
     }
 
@@ -179,6 +186,10 @@ impl LeaseLedger {
         self.lock().tally.forwarded += 1;
     }
 
+    pub(super) fn came_to_another_life(&self) {
+        self.lock().tally.of_other_lives += 1;
+    }
+
     /// One that clients know of, or one of a few that nobody may have granted.
     pub(super) fn pick(&self, rng: &mut Rng, ids: u64) -> LeaseId {
         const KNOWN_PERMILLE: u64 = 800;
@@ -187,6 +198,11 @@ impl LeaseLedger {
             return ledger.known[rng.position(ledger.known.len())];
         }
         LeaseId(rng.between(1, ids).cast_signed())
+    }
+
+    /// Whether a client asks about a lease, in a seed in which clients ask for little else.
+    pub(super) fn asks(&self, rng: &mut Rng) -> bool {
+        rng.chance(self.lock().questions_permille)
     }
 
     /// A member that proposes to end leases must lead.

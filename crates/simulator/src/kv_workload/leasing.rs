@@ -20,6 +20,9 @@ use crate::workload::{BesideAction, BesideEvent, Moment, OperationId, Outcome};
 type Event = BesideEvent<KvOperation, KvAnswer>;
 type Action = BesideAction<KvOperation, KvAnswer>;
 
+/// More than a life asks of its peers.
+const REQUESTS_OF_A_LIFE_MAX: u64 = 1 << 32;
+
 /// The limits of a member's leases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LeasingConfig {
@@ -138,7 +141,7 @@ impl Leasing {
                     self.take_request(from, &request, moment, &mut actions);
                 }
                 LeaseMessage::Answer(answer) => {
-                    self.take_answer(from, answer, now_ms, &mut actions);
+                    self.take_answer(from, answer, moment, &mut actions);
                 }
             },
             Event::Ended { number, outcome } => self.ended(number, &outcome, moment, &mut actions),
@@ -337,9 +340,13 @@ impl Leasing {
         &mut self,
         from: NodeId,
         answer: LeaseAnswer,
-        now_ms: u64,
+        moment: &Moment,
         actions: &mut Vec<Action>,
     ) {
+        if answer.sequence.wrapping_sub(moment.boot) > REQUESTS_OF_A_LIFE_MAX {
+            self.ledger.came_to_another_life();
+        }
+        let now_ms = moment.local.0;
         let forwards = self.forwards.as_mut();
         let Some(questions) = forwards.and_then(|f| f.answered(from.0, answer.sequence)) else {
             return;
