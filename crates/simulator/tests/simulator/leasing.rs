@@ -18,6 +18,18 @@ fn leases_last_as_long_as_was_promised_whoever_leads() {
     assert!(sums.iter().all(|&sum| sum > 0), "not everything was reached: {sums:?}");
 }
 
+/// What a lessor asks for comes late, so that another member leads by then; and members die while an
+/// answer is late, so that another life of theirs is told.
+#[test]
+fn lessors_are_late_and_answers_come_to_another_life() {
+    let workload = KvWorkload::default().with_leases();
+    let tally = workload.lease_tally();
+    let report = run_seed_of(23, Length::default(), TraceMode::Off, workload);
+    assert_eq!(report.violation, None);
+    let LeaseTally { of_other_terms, of_other_lives, .. } = tally();
+    assert!(of_other_terms > 0 && of_other_lives > 0, "{of_other_terms}, {of_other_lives}");
+}
+
 /// A seed that cannot be run again explains nothing.
 #[test]
 fn the_same_seed_with_leases_tells_the_same_story() {
