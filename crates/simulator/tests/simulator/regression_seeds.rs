@@ -27,12 +27,20 @@ const SEEDS: &[(u64, &str, &str)] = &[
 ];
 
 /// The same of seeds with watchers and leases, as `quorate-simulate --watch --leases` runs them.
-const SEEDS_WITH_LEASES: &[(u64, &str, &str)] = &[(
-    460,
-    "a leader that was slow to apply saw a lease expire that had ended long ago: it ended another \
-     one that had been granted by the same id since, of which it had not heard",
-    "an_expiry_ends_a_later_lease",
-)];
+const SEEDS_WITH_LEASES: &[(u64, &str, &str)] = &[
+    (
+        29,
+        "a leader that was slow to apply saw a lease expire that had ended long ago: it ended \
+         another one that had been granted by the same id since, of which it had not heard",
+        "an_expiry_ends_a_later_lease",
+    ),
+    (
+        8,
+        "a leader that waited no longer for an expiry that it had proposed never proposed it again: \
+         when it was refused after all, the leases stayed for as long as that leader led",
+        "an_expiry_of_unknown_end_is_forgotten",
+    ),
+];
 
 #[test]
 fn seeds_with_leases_that_once_failed() {
