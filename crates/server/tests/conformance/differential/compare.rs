@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use tonic::Code;
 
 use super::call::{Answer, Call, Outcome, depth, operations};
+use super::pair::{Exchange, KeptHash};
 use crate::cluster::proto::etcdserverpb as wire;
 use crate::cluster::proto::mvccpb::KeyValue;
 use wire::compare::{CompareResult, CompareTarget};
@@ -46,19 +47,49 @@ pub(super) enum Verdict {
 const DEPTH_MAX: usize = 50;
 
 /// Compares what etcd and quorate answered to a call.
-pub(super) fn verdict(call: &Call, etcd: &Outcome, quorate: &Outcome) -> Verdict {
+pub(super) fn verdict_of(exchange: &Exchange) -> Verdict {
+    let Exchange { call, etcd, quorate, kept, .. } = exchange;
+    match (call, kept) {
+        (Call::HashKv(asked), Some(kept)) if is_kept_hash(asked, *kept, etcd, quorate) => {
+            Verdict::Meant(Meant::HashOfCompactRevision)
+        }
+        _ => verdict(call, etcd, quorate),
+    }
+}
+
+/// Whether etcd answers with a hash that it has kept: of the compact revision that was asked for, with
+/// the one before it; and quorate with its own of that revision, or that it is gone.
+fn is_kept_hash(
+    asked: &wire::HashKvRequest,
+    kept: KeptHash,
+    etcd: &Outcome,
+    quorate: &Outcome,
+) -> bool {
+    let Ok(Answer::HashKv(etcd)) = etcd else { return false };
+    let of_kept = (asked.revision, kept.compacted_before);
+    if (etcd.hash_revision, etcd.compact_revision) != of_kept {
+        return false;
+    }
+    match quorate {
+        Ok(Answer::HashKv(quorate)) if kept.is_last => {
+            let compact_revision = asked.revision;
+            let etcd = wire::HashKvResponse { compact_revision, ..*etcd };
+            masked(&Answer::HashKv(etcd)) == masked(&Answer::HashKv(*quorate))
+        }
+        Err(quorate) if !kept.is_last => {
+            (quorate.code(), quorate.message())
+                == (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted")
+        }
+        _ => false,
+    }
+}
+
+fn verdict(call: &Call, etcd: &Outcome, quorate: &Outcome) -> Verdict {
     match (etcd, quorate) {
         (
             Ok(Answer::Progress { revision: None, beside_ended: true }),
             Ok(Answer::Progress { revision: Some(_), .. }),
         ) => Verdict::Meant(Meant::ProgressBesideEnded),
-        (Ok(Answer::HashKv(etcd)), Ok(Answer::HashKv(quorate)))
-            if quorate.compact_revision == quorate.hash_revision
-                && etcd.compact_revision < quorate.compact_revision
-                && etcd.hash_revision == quorate.hash_revision =>
-        {
-            Verdict::Meant(Meant::HashOfCompactRevision)
-        }
         (Ok(etcd), Ok(quorate)) => {
             let (etcd, quorate) = (masked(etcd), masked(quorate));
             if etcd == quorate {
@@ -73,13 +104,6 @@ pub(super) fn verdict(call: &Call, etcd: &Outcome, quorate: &Outcome) -> Verdict
             if (etcd.code(), etcd.message()) == (quorate.code(), quorate.message()) =>
         {
             Verdict::Same
-        }
-        (Ok(Answer::HashKv(etcd)), Err(quorate))
-            if etcd.compact_revision < etcd.hash_revision
-                && quorate.message()
-                    == "etcdserver: mvcc: required revision has been compacted" =>
-        {
-            Verdict::Meant(Meant::HashOfCompactRevision)
         }
         (_, Err(quorate)) => {
             let Call::Txn(txn) = call else { return Verdict::Different };
@@ -287,6 +311,39 @@ mod tests {
         assert_eq!(verdict(&call, &etcd, &error(Code::OutOfRange, "a")), Verdict::Same);
         assert_eq!(verdict(&call, &etcd, &error(Code::OutOfRange, "b")), Verdict::Different);
         assert_eq!(verdict(&call, &etcd, &error(Code::Unknown, "a")), Verdict::Different);
+    }
+
+    #[test]
+    fn a_hash_that_etcd_has_kept_differs_in_the_compact_revision_alone() {
+        let hash = |compact_revision, revision| {
+            let header = wire::ResponseHeader { revision, ..Default::default() };
+            let (header, hash, hash_revision) = (Some(header), 9, 7);
+            Ok(Answer::HashKv(wire::HashKvResponse {
+                header,
+                hash,
+                compact_revision,
+                hash_revision,
+            }))
+        };
+        let gone = "etcdserver: mvcc: required revision has been compacted";
+        let gone = || Err(Status::new(Code::OutOfRange, gone));
+        let of = |revision, kept: Option<(i64, bool)>, etcd: &Outcome, quorate: &Outcome| {
+            let call = Call::HashKv(wire::HashKvRequest { revision });
+            let kept =
+                kept.map(|(compacted_before, is_last)| KeptHash { compacted_before, is_last });
+            let (etcd, quorate) = (etcd.clone(), quorate.clone());
+            verdict_of(&Exchange { call, member: 0, etcd, quorate, kept })
+        };
+        let (last, earlier) = (Some((4, true)), Some((4, false)));
+        let meant = Verdict::Meant(Meant::HashOfCompactRevision);
+        assert_eq!(of(7, last, &hash(4, 8), &hash(7, 8)), meant);
+        assert_eq!(of(7, earlier, &hash(4, 8), &gone()), meant);
+        assert_eq!(of(7, last, &hash(4, 8), &hash(7, 9)), Verdict::Different);
+        assert_eq!(of(7, last, &hash(3, 8), &hash(7, 8)), Verdict::Different);
+        assert_eq!(of(7, last, &hash(4, 8), &gone()), Verdict::Different);
+        assert_eq!(of(7, None, &hash(4, 8), &hash(7, 8)), Verdict::Different);
+        assert_eq!(of(0, last, &hash(4, 8), &hash(7, 8)), Verdict::Different);
+        assert_eq!(of(7, earlier, &hash(4, 8), &hash(7, 8)), Verdict::Different);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::time::Instant;
 use tonic::Code;
 
 use call::{Answer, Call, Outcome, Step, everything, from_begin, from_now, shown, shown_outcome};
-use compare::{Meant, Verdict, verdict};
+use compare::{Meant, Verdict, verdict_of};
 use pair::{Exchange, Pair};
 
 use crate::number;
@@ -102,7 +102,7 @@ async fn run(
     pair.clean(compactions).await;
     let mut steps = steps.iter();
     while let Some(exchange) = pair.next(&mut steps).await {
-        let verdict = verdict(&exchange.call, &exchange.etcd, &exchange.quorate);
+        let verdict = verdict_of(&exchange);
         tally.note(&exchange, verdict);
         if verdict != Verdict::Different {
             continue;
@@ -172,7 +172,7 @@ async fn print_smallest(pair: &mut Pair, name: &str, steps: Vec<Step>, compactio
     println!("the shortest sequence that shows a difference, from no keys at all:");
     let mut steps = smallest.iter();
     while let Some(exchange) = pair.next(&mut steps).await {
-        let verdict = verdict(&exchange.call, &exchange.etcd, &exchange.quorate);
+        let verdict = verdict_of(&exchange);
         show(&exchange);
         println!("  verdict {verdict:?}");
     }

@@ -90,7 +90,21 @@ pub(super) struct Exchange {
     pub(super) member: usize,
     pub(super) etcd: Outcome,
     pub(super) quorate: Outcome,
+    /// Where a hash was asked of a compact revision, and etcd may have kept it.
+    pub(super) kept: Option<KeptHash>,
 }
+
+/// A hash that etcd has kept of a compaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptHash {
+    /// The compact revision before; -1 where there was none.
+    pub(super) compacted_before: i64,
+    /// Nothing was compacted since.
+    pub(super) is_last: bool,
+}
+
+/// Compactions whose hashes etcd keeps.
+const KEPT_HASHES: usize = 10;
 
 /// See the module.
 pub(super) struct Pair {
@@ -102,6 +116,8 @@ pub(super) struct Pair {
     /// have, since only their answers cannot be old.
     caught_up: Vec<bool>,
     anchors: Anchors,
+    /// All that was compacted, in order.
+    compactions: Vec<i64>,
     /// What the server of each side has called a lease.
     chosen: [Chosen; 2],
     watches: Watches,
@@ -137,6 +153,7 @@ impl Pair {
             _cluster: cluster,
             caught_up: vec![false; member_count],
             anchors: Anchors { begin: 1, now: 1, compacted: -1 },
+            compactions: Vec::new(),
             chosen: Default::default(),
             watches: Watches::default(),
             next: VecDeque::new(),
@@ -205,7 +222,15 @@ impl Pair {
         };
         let (etcd, quorate) = (unnamed(of_etcd, etcd), unnamed(of_quorate, quorate));
         self.note(&call, member, &etcd, quorate.is_ok());
-        Exchange { call, member, etcd, quorate }
+        let kept = if let Call::HashKv(hash) = &call { self.kept(hash.revision) } else { None };
+        Exchange { call, member, etcd, quorate, kept }
+    }
+
+    fn kept(&self, revision: i64) -> Option<KeptHash> {
+        let place = self.compactions.iter().rposition(|&compacted| compacted == revision)?;
+        let later = self.compactions.len() - place - 1;
+        let compacted_before = place.checked_sub(1).map_or(-1, |before| self.compactions[before]);
+        (later < KEPT_HASHES).then_some(KeptHash { compacted_before, is_last: later == 0 })
     }
 
     fn member_for(&self, step: &Step, call: &Call) -> usize {
@@ -225,6 +250,7 @@ impl Pair {
             self.anchors.now = answer.revision().unwrap_or(self.anchors.now);
             if let Call::Compact(compaction) = call {
                 self.anchors.compacted = compaction.revision;
+                self.compactions.push(compaction.revision);
             }
         }
     }
@@ -236,7 +262,7 @@ impl Pair {
             Ok(()) => self.ask_streams(call, member).await,
             Err(error) => (Ok(Answer::Watch(None)), Err(error)),
         };
-        Exchange { call: Call::Watch(call.clone()), member, etcd, quorate }
+        Exchange { call: Call::Watch(call.clone()), member, etcd, quorate, kept: None }
     }
 
     async fn ask_streams(&mut self, call: &WatchCall, member: usize) -> (Outcome, Outcome) {
@@ -326,7 +352,7 @@ impl Pair {
             Err((Side::Etcd, error)) => etcd = Err(error),
             Err((Side::Quorate, error)) => quorate = Err(error),
         }
-        Exchange { call: Call::Settle, member: 0, etcd, quorate }
+        Exchange { call: Call::Settle, member: 0, etcd, quorate, kept: None }
     }
 
     /// Brings both to the same revision with no key in either, whatever came before; with
@@ -355,6 +381,7 @@ impl Pair {
                 self.etcd_client.kv.compact(compaction).await.map_err(of_etcd)?;
                 self.members[0].kv.compact(compaction).await.map_err(of_quorate)?;
                 self.anchors.compacted = now;
+                self.compactions.push(now);
             }
             Ok(now)
         };
