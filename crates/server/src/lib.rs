@@ -40,5 +40,6 @@ mod proto;
 mod raft_node;
 mod random;
 pub mod runtime;
+mod socket;
 pub mod tls;
 pub mod transport;

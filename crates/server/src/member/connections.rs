@@ -18,10 +18,13 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::pings::PingPolicy;
 use crate::logging::RateLimit;
+use crate::socket::probe_when_idle;
 use crate::tls::{Stream, TlsServer};
 
 /// Connections of clients at a time, where the system allows as many files.
 const CLIENT_CONNECTIONS_MAX: usize = 10_000;
+/// Seconds without a word after which a client's system is asked for a sign of life, as Go has it.
+const IDLE_PROBE_S: u32 = 15;
 /// Files that are not for clients: the log's, the peers' connections, and what the runtime needs.
 const FILES_RESERVED: usize = 160;
 /// Clients that are served however few files the system allows.
@@ -113,8 +116,10 @@ pub(super) fn accept(
                         continue;
                     };
                     warned = false;
-                    // Where it cannot be set, answers are late by some milliseconds, and correct.
+                    // Where it cannot be set, answers are late by some milliseconds, and correct; and
+                    // who has gone without a word is noticed late.
                     let _ = stream.set_nodelay(true);
+                    let _ = probe_when_idle(&stream, IDLE_PROBE_S);
                     if let Some(handshakes) = &handshakes {
                         Handshakes::begin(handshakes, (stream, remote), permit, sender.clone());
                         continue;

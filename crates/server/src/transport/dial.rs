@@ -12,9 +12,9 @@ use super::handshake::{
     ANSWER_BYTES, HandshakeError, Hello, Purpose, Refusal, VERSION, decode_answer,
 };
 use super::known::Standing;
-use super::socket;
 use super::{Links, PeerIdentity, TransportConfig};
 use crate::config::Url;
+use crate::socket;
 use crate::tls::Stream;
 
 /// Who dials whom.

@@ -36,7 +36,6 @@ mod peers;
 mod queue;
 mod roster;
 mod snapshot;
-mod socket;
 #[cfg(test)]
 mod tests;
 

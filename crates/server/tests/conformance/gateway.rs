@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
 use crate::cluster::Cluster;
 use crate::http_client::{Answer, Objects, ask, get};
 use crate::process::until;
@@ -137,6 +140,42 @@ async fn watches_and_leases_are_served_and_counted() {
         })
         .await;
     }
+}
+
+async fn open_files(address: &str) -> u64 {
+    let metrics = get(address, "/metrics").await.body;
+    let files = metrics.lines().find_map(|line| line.strip_prefix("process_open_fds "));
+    files.and_then(|files| files.parse().ok()).expect("a number")
+}
+
+/// Whatever of their request had come by then. Each would keep a connection otherwise, until there are
+/// none left.
+#[tokio::test]
+async fn clients_that_go_in_the_middle_leave_nothing_behind() {
+    const EACH: u64 = 20;
+    let cluster = Cluster::start(1).await;
+    let address = cluster.client_address(0);
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+    let create = r#"{"create_request":{"key":"Zm9v"}}"#;
+    let before = open_files(&address).await;
+    let mut clients = Vec::new();
+    for (head, body) in [
+        ("Content-Length: 100", String::new()),
+        ("Content-Length: 100", create[..9].to_owned()),
+        ("Transfer-Encoding: chunked", chunk(&create[..9])),
+        ("Transfer-Encoding: chunked", chunk(create)),
+    ] {
+        for _ in 0..EACH {
+            let mut client = TcpStream::connect(&address).await.expect("it listens");
+            let host = format!("Host: {address}\r\n{head}\r\n");
+            let request = format!("POST /v3/watch HTTP/1.1\r\n{host}\r\n{body}");
+            client.write_all(request.as_bytes()).await.expect("it takes requests");
+            clients.push(client);
+        }
+    }
+    until("them to be there", async || open_files(&address).await >= before + 4 * EACH).await;
+    drop(clients);
+    until("them to be gone", async || open_files(&address).await < before + EACH).await;
 }
 
 /// Tools ask before they begin with it; it does not begin.

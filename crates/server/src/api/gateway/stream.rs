@@ -24,7 +24,8 @@ const MESSAGES_WAITING_MAX: usize = 16;
 type Piece = Result<Bytes, io::Error>;
 
 /// The messages that the values of this body stand for. One that is longer than the limit, or none at
-/// all, ends them, as the end of the body does.
+/// all, ends them, as the end of the body does. A body that breaks off is that of a client who has gone:
+/// the call ends with an error then, for nothing else would tell it so.
 pub(super) fn messages_of(kind: MessageDescriptor, mut body: Body, bytes_max: usize) -> Body {
     let (sender, messages) = mpsc::channel::<Piece>(MESSAGES_WAITING_MAX);
     tokio::spawn(async move {
@@ -37,7 +38,11 @@ pub(super) fn messages_of(kind: MessageDescriptor, mut body: Body, bytes_max: us
             };
             let data = match frame_in {
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(_)) | None => return,
+                Some(Err(error)) => {
+                    let _ = sender.send(Err(io::Error::other(error))).await;
+                    return;
+                }
+                None => return,
             };
             buffer.extend_from_slice(&data);
             loop {
@@ -132,10 +137,14 @@ mod tests {
     async fn a_body_is_passed_on_message_by_message() {
         let kind = descriptors().get_message_by_name("etcdserverpb.LeaseKeepAliveRequest").unwrap();
         let pieces = ["{\"ID\":\"1\"}", "{\"I", "D\":2}", "{\"ID\":\"x\"}", "{\"ID\":3}"];
-        let pieces = pieces.map(|piece| Ok::<_, io::Error>(Bytes::from(piece)));
-        let body = messages_of(kind, Body::from_stream(tokio_stream::iter(pieces)), 100);
-        let bytes = axum::body::to_bytes(body, 1000).await.unwrap();
+        let pieces = pieces.into_iter().map(|piece| Ok::<_, io::Error>(Bytes::from(piece)));
+        let body = |pieces: Vec<_>| Body::from_stream(tokio_stream::iter(pieces));
+        let messages = messages_of(kind.clone(), body(pieces.collect()), 100);
+        let bytes = axum::body::to_bytes(messages, 1000).await.unwrap();
         let message = |id| frame(&wire::LeaseKeepAliveRequest { id }.encode_to_vec());
         assert_eq!(bytes, [message(1), message(2)].concat());
+        let gone = vec![Ok(Bytes::from("{\"ID\":1}{")), Err(io::Error::other("gone"))];
+        let messages = messages_of(kind, body(gone), 100);
+        assert!(axum::body::to_bytes(messages, 1000).await.is_err(), "no end like any other");
     }
 }
