@@ -145,6 +145,9 @@ pub(super) async fn serve_clients(
         // Heads of HTTP/1.1 requests that do not come in half a minute end their connection.
         .accept_http1(true)
         .max_concurrent_streams(options.streams_max)
+        // The library holds small messages that wait to be read to a part of this, so that a client which
+        // asks for thousands of things at once would be cut off with the default.
+        .initial_connection_window_size(options.waiting_bytes_max)
         .http2_keepalive_interval(Some(Duration::from_millis(options.keepalive_interval_ms)))
         .http2_keepalive_timeout(Some(Duration::from_millis(options.keepalive_timeout_ms)))
         .layer(InterceptorLayer::new(note_deadline))

@@ -8,12 +8,14 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::bad_input::QUICK;
 use crate::cluster::proto::etcdserverpb as wire;
+use crate::cluster::proto::etcdserverpb::lease_client::LeaseClient;
 use crate::cluster::proto::etcdserverpb::watch_client::WatchClient;
 use crate::cluster::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::cluster::proto::mvccpb::Event;
@@ -344,6 +346,47 @@ async fn many_watchers_on_a_stream_are_each_told_theirs() {
         let values = told[&id].iter().map(|line| line.split(' ').nth(1).expect("a pair"));
         let expected = (0..ROUNDS).map(|round| format!("{number:05}={round}"));
         assert!(values.eq(expected), "{:?}", told[&id]);
+    }
+}
+
+/// A client that comes back asks for all that it had, without waiting for one answer after the other.
+/// Clients in other languages send each message in a frame of its own.
+#[tokio::test]
+async fn thousands_are_asked_for_in_one_go() {
+    const WATCHERS: usize = 20_000;
+    const RENEWALS: usize = 5000;
+    async fn in_a_frame_of_its_own<T>(message: T) -> T {
+        tokio::task::yield_now().await;
+        message
+    }
+    let cluster = Cluster::start_with(1, QUICK).await;
+    let url = format!("http://{}", cluster.client_address(0));
+    let endpoint =
+        Endpoint::from_shared(url).expect("a URI").initial_connection_window_size(16 << 20);
+    let channel = endpoint.connect().await.expect("it listens");
+
+    let create = |number: usize| {
+        let create = RequestUnion::CreateRequest(key(&format!("key{number}")));
+        wire::WatchRequest { request_union: Some(create) }
+    };
+    let requests = tokio_stream::iter((0..WATCHERS).map(create)).then(in_a_frame_of_its_own);
+    let requests = requests.chain(tokio_stream::pending());
+    let mut client = WatchClient::new(channel.clone());
+    let mut answers = client.watch(requests).await.expect("a stream").into_inner();
+    for number in 0..WATCHERS {
+        let answer = answers.message().await.expect("it goes on").expect("it does not end");
+        assert!(answer.created && !answer.canceled, "{number}");
+    }
+
+    let grant = wire::LeaseGrantRequest { ttl: 600, id: 7 };
+    cluster.lease(0).lease_grant(grant).await.expect("granted");
+    let renewals = std::iter::repeat_n(wire::LeaseKeepAliveRequest { id: 7 }, RENEWALS);
+    let renewals = tokio_stream::iter(renewals).then(in_a_frame_of_its_own);
+    let mut client = LeaseClient::new(channel);
+    let mut answers = client.lease_keep_alive(renewals).await.expect("a stream").into_inner();
+    for number in 0..RENEWALS {
+        let answer = answers.message().await.expect("it goes on").expect("it does not end");
+        assert_eq!(answer.ttl, 600, "{number}");
     }
 }
 

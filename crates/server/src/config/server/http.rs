@@ -43,6 +43,8 @@ impl HttpOptions {
 
 /// As many streams as the protocol has room for.
 const STREAMS_DEFAULT: u64 = u32::MAX as u64;
+/// What a client of gRPC in Go may have on its way at most.
+const WAITING_BYTES_MAX_DEFAULT: u32 = 16 << 20;
 const KEEPALIVE_INTERVAL_MS_DEFAULT: u64 = 2 * 60 * 60 * 1000;
 const KEEPALIVE_TIMEOUT_MS_DEFAULT: u64 = 20_000;
 const PING_INTERVAL_MIN_MS_DEFAULT: u64 = 5000;
@@ -52,6 +54,9 @@ const PING_INTERVAL_MIN_MS_DEFAULT: u64 = 5000;
 pub struct ConnectionOptions {
     /// Calls that one connection may have under way: `--max-concurrent-streams`.
     pub streams_max: u32,
+    /// Bytes of requests on one connection that may wait to be read, of all its calls. A thirtieth as many
+    /// small messages may, a few tens of thousands; one that has more waiting is closed.
+    pub waiting_bytes_max: u32,
     /// Milliseconds after which an idle connection is probed: `--grpc-keepalive-interval`.
     pub keepalive_interval_ms: u64,
     /// Milliseconds that the answer to that may take: `--grpc-keepalive-timeout`.
@@ -67,6 +72,7 @@ impl ConnectionOptions {
         at_most("max-concurrent-streams", streams_max, STREAMS_DEFAULT)?;
         Ok(Self {
             streams_max: u32::try_from(streams_max).unwrap_or(u32::MAX),
+            waiting_bytes_max: WAITING_BYTES_MAX_DEFAULT,
             keepalive_interval_ms: duration_or_default_ms(
                 flags,
                 "grpc-keepalive-interval",
