@@ -204,8 +204,7 @@ impl Client {
             match within(deadline, ask(found.channel)).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) if is_no_answer(&status) => {
-                    let text = describe(&status);
-                    attempts.push(EndpointError { endpoint: found.endpoint, text });
+                    attempts.push(EndpointError::of_status(found.endpoint, &status));
                 }
                 Err(status) => return Err(refused(&status)),
             }
@@ -232,8 +231,7 @@ impl Client {
         match within(deadline, send(found.channel)).await {
             Ok(answer) => Ok(answer),
             Err(status) if is_no_answer(&status) => {
-                let text = describe(&status);
-                let attempt = EndpointError { endpoint: found.endpoint, text };
+                let attempt = EndpointError::of_status(found.endpoint, &status);
                 if attempt.text == NOT_DONE_TEXT {
                     attempts.push(attempt);
                     return Err(ClientError::NotServed { attempts });
@@ -274,21 +272,22 @@ impl Client {
         endpoint: &Endpoint,
         deadline: Instant,
     ) -> Result<(Channel, wire::StatusResponse), EndpointError> {
-        let failed = |text: String| EndpointError { endpoint: endpoint.clone(), text };
+        let failed = |text| EndpointError::of_text(endpoint.clone(), text);
         if Instant::now() >= deadline {
-            return Err(failed("no time was left to ask it".to_owned()));
+            return Err(failed("no time was left to ask it"));
         }
         let channel = match timeout_at(deadline, self.connect(endpoint)).await {
-            Ok(connected) => connected.map_err(|error| failed(root_cause(&error)))?,
-            Err(_elapsed) => return Err(failed("no connection in time".to_owned())),
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(EndpointError::of_connection(endpoint.clone(), &error)),
+            Err(_elapsed) => return Err(failed("no connection in time")),
         };
         let limit = Instant::now() + Duration::from_millis(self.config.probe_timeout_ms);
         let mut maintenance = MaintenanceClient::new(channel.clone());
         let asked = maintenance.status(wire::StatusRequest {});
         match timeout_at(limit.min(deadline), asked).await {
             Ok(Ok(status)) => Ok((channel, status.into_inner())),
-            Ok(Err(status)) => Err(failed(describe(&status))),
-            Err(_elapsed) => Err(failed("it accepts connections but does not answer".to_owned())),
+            Ok(Err(status)) => Err(EndpointError::of_status(endpoint.clone(), &status)),
+            Err(_elapsed) => Err(failed("it accepts connections but does not answer")),
         }
     }
 
@@ -387,15 +386,6 @@ pub(super) fn describe(status: &Status) -> String {
         "" => status.code().description().to_owned(),
         text => text.to_owned(),
     }
-}
-
-/// The last of an error's causes: what the operating system said, rather than "transport error".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -55,6 +55,12 @@ pub enum ClientError {
         /// Its number.
         id: i64,
     },
+    /// Nobody renewed the lease in time.
+    #[error("lease {id:016x} could not be renewed in time: others may have by now what hung on it")]
+    LeaseNotRenewed {
+        /// Its number.
+        id: i64,
+    },
     /// Somebody has deleted the key that stood for what was held.
     #[error("{key:?} was deleted: it is no longer held here")]
     NoLongerHeld {
@@ -71,11 +77,7 @@ pub enum ClientError {
         text: String,
     },
     /// No member could be asked; nothing was done.
-    #[error(
-        "no member answers: {}; is the cluster running? `quorate dev` starts one, --endpoints \
-         names another",
-        list(attempts)
-    )]
+    #[error("no member answers: {}{}", list(attempts), remedy(attempts))]
     Unavailable {
         /// Each endpoint and why it gave no answer.
         attempts: Vec<EndpointError>,
@@ -110,6 +112,8 @@ pub struct EndpointError {
     pub endpoint: Endpoint,
     /// Why.
     pub text: String,
+    /// Nobody listens there.
+    pub is_closed: bool,
 }
 
 impl ClientError {
@@ -119,6 +123,7 @@ impl ClientError {
         match self {
             Self::KeyNotFound { .. }
             | Self::LeaseGone { .. }
+            | Self::LeaseNotRenewed { .. }
             | Self::NoLongerHeld { .. }
             | Self::GaveUp
             | Self::Refused { .. }
@@ -131,6 +136,13 @@ impl ClientError {
             Self::Unavailable { .. } | Self::NotServed { .. } | Self::Io { .. } => 3,
             Self::Unknown { .. } => 4,
         }
+    }
+}
+
+fn remedy(attempts: &[EndpointError]) -> &'static str {
+    match attempts.iter().all(|attempt| attempt.is_closed) {
+        true => "; is the cluster running? `quorate dev` starts one, --endpoints names another",
+        false => "",
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod leases;
 mod session;
 mod txn_language;
+mod unanswered;
 mod watch;
 
 pub use connection::{Client, ClientConfig};

@@ -1,7 +1,8 @@
 //! What is held for as long as somebody says that it is still wanted: locks and offices.
 //!
 //! They hang on a lease. While it is renewed nobody else can have them; whoever cannot renew it must
-//! take them for lost when its time is over by his own clock, which is before anybody else is let in.
+//! take them for lost before its time is over by his own clock, which is before anybody else is let in:
+//! long enough before to stop what he does under it.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use crate::proto::v3lockpb::lock_client::LockClient;
 
 /// Renewals in the time that a lease lasts: some may be lost.
 const RENEWALS: u32 = 3;
+/// The part of that time that is left for stopping what goes on under the lease, and the most of it.
+const STOPPING: u32 = 8;
+const STOPPING_MS_MAX: u64 = 2000;
 
 /// A lease, and the client that renews it.
 pub(crate) struct Session<'a> {
@@ -111,22 +115,23 @@ impl Client {
 impl Session<'_> {
     /// Renews the lease until it is gone, or may be gone, and says so. What is held is lost then.
     pub(crate) async fn expired(&self) -> ClientError {
-        let gone = ClientError::LeaseGone { id: self.lease };
-        let mut ends = self.granted + self.ttl;
+        let stopping = (self.ttl / STOPPING).min(Duration::from_millis(STOPPING_MS_MAX));
+        let mut ends = self.granted + self.ttl - stopping;
         loop {
             let asked = Instant::now();
             match timeout_at(ends, self.client.lease_keep_alive(self.lease)).await {
                 Ok(Ok(renewed)) if renewed.ttl > 0 => {
-                    ends = asked + self.ttl;
+                    ends = asked + self.ttl - stopping;
                     sleep_until(asked + self.ttl / RENEWALS).await;
                 }
-                Ok(Ok(_gone)) => return gone,
+                Ok(Ok(_gone)) => return ClientError::LeaseGone { id: self.lease },
                 Ok(Err(refusal @ ClientError::Refused { .. })) => return refusal,
                 Ok(Err(_unanswered)) if Instant::now() < ends => {
                     let retry = Duration::from_millis(self.client.config.watch_retry_ms);
-                    sleep(retry.min(self.ttl / RENEWALS)).await;
+                    let again = Instant::now() + retry.min(self.ttl / RENEWALS);
+                    sleep_until(again.min(ends)).await;
                 }
-                Ok(Err(_)) | Err(_) => return gone,
+                Ok(Err(_)) | Err(_) => return ClientError::LeaseNotRenewed { id: self.lease },
             }
         }
     }

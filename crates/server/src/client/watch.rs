@@ -11,7 +11,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use super::connection::{Client, Found, describe, is_no_answer, refused};
+use super::connection::{Client, Found, is_no_answer, refused};
 use super::{ClientError, EndpointError};
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::watch_client::WatchClient;
@@ -50,8 +50,7 @@ impl Client {
                 match follow(channel, &mut create, &mut has_begun, &mut show).await? {
                     Ended::Enough => return Ok(()),
                     Ended::Broken(status) if is_no_answer(&status) => {
-                        let text = describe(&status);
-                        attempts.push(EndpointError { endpoint, text });
+                        attempts.push(EndpointError::of_status(endpoint, &status));
                     }
                     Ended::Broken(status) => return Err(refused(&status)),
                 }

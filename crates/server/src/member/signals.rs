@@ -20,21 +20,28 @@ pub fn stop_requested() -> impl Future<Output = &'static str> {
     }
 }
 
-/// [`stop_requested`], or SIGHUP, whichever comes first: for what a terminal's end must not leave half
-/// undone. One that was started to live on without its terminal (`nohup`) does.
+/// [`stop_requested`], or SIGHUP or SIGQUIT, whichever comes first: for what must not be left half
+/// undone when a terminal goes or somebody is impatient. One that was started to live on without its
+/// terminal (`nohup`) does.
 pub fn stop_or_hangup_requested() -> impl Future<Output = &'static str> {
     let stop = stop_requested();
-    let hangup = if is_ignored(libc::SIGHUP) { None } else { signal(SignalKind::hangup()).ok() };
+    let hung_up = unless_ignored(libc::SIGHUP);
+    let quit = unless_ignored(libc::SIGQUIT);
     async {
-        let hung_up = async {
-            match hangup {
-                Some(mut hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             name = stop => name,
-            _ = hung_up => "SIGHUP",
+            () = hung_up => "SIGHUP",
+            () = quit => "SIGQUIT",
+        }
+    }
+}
+
+fn unless_ignored(number: libc::c_int) -> impl Future<Output = ()> {
+    let signals = if is_ignored(number) { None } else { signal(SignalKind::from_raw(number)).ok() };
+    async {
+        match signals {
+            Some(mut signals) => drop(signals.recv().await),
+            None => std::future::pending().await,
         }
     }
 }

@@ -128,16 +128,39 @@ async fn a_command_runs_under_a_lock_and_its_status_is_passed_on() {
     output(client(&cluster, 0), &["del", "--prefix", "name/"]);
     assert_eq!(holder.line().await, "told");
     assert_eq!(holder.ended().await, Some(1));
-    // Nor is it left alone when the terminal goes.
-    let mut holder = Holder::start(client(&cluster, 0), &words);
-    assert_eq!(holder.line().await, "begun");
-    holder.signal(libc::SIGHUP);
-    assert_eq!(holder.line().await, "told");
-    assert_eq!(holder.ended().await, Some(0));
-    assert!(cluster.everything(0, "name/").await.is_empty());
+    // Nor is it left alone when the terminal goes, or somebody is impatient.
+    for signal in [libc::SIGHUP, libc::SIGQUIT] {
+        let mut holder = Holder::start(client(&cluster, 0), &words);
+        assert_eq!(holder.line().await, "begun");
+        holder.signal(signal);
+        assert_eq!(holder.line().await, "told");
+        assert_eq!(holder.ended().await, Some(0));
+        assert!(cluster.everything(0, "name/").await.is_empty());
+    }
     let words = ["lock", "other", "/no/such/program"];
     assert_eq!(Holder::start(client(&cluster, 0), &words).ended().await, Some(3));
     assert!(cluster.everything(0, "other/").await.is_empty(), "nothing is left of it");
+}
+
+/// Whoever cannot renew what he holds stops before the next one begins.
+#[tokio::test]
+async fn a_lock_is_given_up_before_others_have_it() {
+    let mut cluster = Cluster::start_with(3, QUICK).await;
+    let silent = (cluster.leader().await + 1) % 3;
+    let other = (silent + 1) % 3;
+    let script = "trap 'echo told; exit 0' TERM; echo begun; while :; do sleep 0.05; done";
+    let mut command = quorate();
+    command.args(["--endpoints", &cluster.client_address(silent)]);
+    // Two seconds of these are left for stopping.
+    let words = ["lock", "--ttl=16", "name", "sh", "-c", script];
+    let mut holder = Holder::start(command, &words);
+    assert_eq!(holder.line().await, "begun");
+    cluster.process(silent).pause();
+    assert_eq!(holder.line().await, "told");
+    assert_eq!(cluster.everything(other, "name/").await.len(), 1, "nobody else can have it yet");
+    assert_eq!(holder.ended().await, Some(1));
+    cluster.process(silent).resume();
+    until("it to be gone", async || cluster.everything(other, "name/").await.is_empty()).await;
 }
 
 #[tokio::test]

@@ -4,17 +4,22 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::pin::pin;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
-use super::{ClientOptions, connect};
+use super::{ClientOptions, connect, report};
 use crate::client::{ClientError, Held, Session};
 use crate::member::stop_or_hangup_requested;
 
 /// What a command that runs under a lock is told of it, as etcdctl tells it.
 const KEY_VARIABLE: &str = "ETCD_LOCK_KEY";
 const REVISION_VARIABLE: &str = "ETCD_LOCK_REV";
+
+/// How long the end of a lease is waited for, once what hung on it is lost.
+const CLOSING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LockArguments {
@@ -174,6 +179,12 @@ fn ask_to_stop(child: &Child) {
 }
 
 async fn close(session: Session<'_>, ended: Result<Ended, ClientError>) -> Result<u8, ClientError> {
+    if let Ok(Ended::Lost(error)) = &ended {
+        let status = report(error);
+        // Others may be waiting for what still hangs on the lease; without an answer it ends by itself.
+        let _ = timeout(CLOSING, session.close()).await;
+        return Ok(status);
+    }
     // What could not be ended ends by itself; what was the matter before that is told first.
     let closed = session.close().await;
     match ended? {

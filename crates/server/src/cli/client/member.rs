@@ -18,8 +18,8 @@ pub(in crate::cli) enum MemberCommand {
     },
     /// Add a member, which is then started with the variables that this prints.
     ///
-    /// Safest as a learner, which is promoted once it has caught up: a voter counts from the moment
-    /// it is added, started or not.
+    /// Either gets no vote before it has caught up. A voter then gets it by itself, a learner by
+    /// `member promote`.
     #[command(after_help = EXIT_HELP)]
     Add {
         /// What it will be called.

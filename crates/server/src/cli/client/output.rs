@@ -16,6 +16,7 @@ use crate::client::{ClientError, Endpoint, EndpointError};
 use crate::proto::etcdserverpb as wire;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::mvccpb::KeyValue;
+use leases::number;
 use watched::{watched_json, watched_text};
 
 /// Prints to standard output.
@@ -219,7 +220,12 @@ fn key_value_json(key_value: &KeyValue) -> Value {
     object.insert("create_revision".to_owned(), key_value.create_revision.into());
     object.insert("mod_revision".to_owned(), key_value.mod_revision.into());
     object.insert("version".to_owned(), key_value.version.into());
-    object.insert("lease".to_owned(), key_value.lease.into());
+    // As the commands about leases take it; as a number it would lose digits in many a reader of JSON.
+    let lease = match key_value.lease {
+        0 => Value::Null,
+        lease => number(lease).into(),
+    };
+    object.insert("lease".to_owned(), lease);
     Value::Object(object)
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{Args, Parser, ValueEnum};
+use thiserror::Error;
 
 use crate::client::{ClientError, SyntaxError, parse_comparison, sections, words};
 use crate::proto::etcdserverpb as wire;
@@ -208,9 +209,14 @@ impl DelArguments {
     }
 }
 
+/// Not the number of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("write the lease in hexadecimal, as `lease grant` prints it")]
+pub(super) struct LeaseNumberError;
+
 /// The number of a lease, as it is printed.
-pub(super) fn lease_number(text: &str) -> Result<i64, std::num::ParseIntError> {
-    i64::from_str_radix(text, 16)
+pub(super) fn lease_number(text: &str) -> Result<i64, LeaseNumberError> {
+    i64::from_str_radix(text, 16).map_err(|_| LeaseNumberError)
 }
 
 fn present(key: &OsString) -> Result<Vec<u8>, ClientError> {

@@ -39,9 +39,9 @@ async fn where_no_member_is_every_command_says_so() {
     let http = impostor(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     let tls = impostor(b"\x15\x03\x01\x00\x02\x02\x46").await;
     let commands: [&[&str]; 4] = [&["get", "k"], &["put", "k", "v"], &["del", "k"], &["txn"]];
-    for address in [&nobody, &http, &tls] {
+    for (address, remedy) in [(&nobody, "--endpoints"), (&http, "https://"), (&tls, "https://")] {
         for command in commands {
-            let words = ["no member answers", address, "--endpoints"];
+            let words = ["no member answers", address, remedy];
             refused(client(address, command), NO_ANSWER, &words).await;
         }
     }

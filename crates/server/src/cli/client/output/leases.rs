@@ -85,7 +85,8 @@ fn time_to_live_json(lease: &wire::LeaseTimeToLiveResponse, keys: bool) -> Value
     object
 }
 
-fn number(id: i64) -> String {
+/// A lease, as commands take it.
+pub(super) fn number(id: i64) -> String {
     format!("{id:016x}")
 }
 

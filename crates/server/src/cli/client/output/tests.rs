@@ -72,7 +72,7 @@ fn bytes_that_are_no_text_are_printed_in_hexadecimal_to_scripts() {
                 "create_revision": 2,
                 "mod_revision": 3,
                 "version": 4,
-                "lease": 0,
+                "lease": null,
             }],
         })
     );
@@ -90,7 +90,11 @@ fn a_missing_answer_has_its_line_in_the_table() {
         db_size: 1536,
         ..Default::default()
     };
-    let failed = EndpointError { endpoint: endpoint("b:2"), text: "Connection refused".to_owned() };
+    let failed = EndpointError {
+        endpoint: endpoint("b:2"),
+        text: "Connection refused".to_owned(),
+        is_closed: true,
+    };
     let statuses = [(endpoint("a:1"), Ok(status)), (endpoint("b:2"), Err(failed))];
     let expected = "\
 ENDPOINT    MEMBER            ETCD API  LEADER  TERM  INDEX  DB SIZE  ERROR
