@@ -7,6 +7,7 @@ use std::sync::Arc;
 use quorate_raft::{
     Configuration, DropReason, Entry, Envelope, Message, Millis, NodeId, Payload, Proposal,
     ProposalEnd, ProposalOutcome, ReadFailure, ReadId, RequestId, Role, RoleChange, SnapshotMeta,
+    StepDown,
 };
 use quorate_replica::{Effect, Event, Replica};
 
@@ -191,6 +192,10 @@ impl<M: HostedMachine> Consensus<M> {
                 }
                 Effect::FailRead(read, failure) => self.fail_read(read, failure),
                 Effect::RoleChanged(change) => {
+                    let led = self.shared.status.borrow().role.role == Role::Leader;
+                    if let Some(why) = self.replica.node().last_step_down().filter(|_| led) {
+                        log_step_down(why);
+                    }
                     log_role(self.member, &change);
                     // They announce an earlier term, which nobody would heed.
                     self.transport.stop_snapshots();
@@ -328,6 +333,22 @@ fn is_write(envelope: &Envelope) -> bool {
         Message::AppendRequest { entries, .. } => !entries.is_empty(),
         Message::Forward { .. } => true,
         _ => false,
+    }
+}
+
+/// What is the matter with this member, or with its way to the others, is worth a warning.
+fn log_step_down(why: StepDown) {
+    match why {
+        StepDown::DiskStalled => tracing::warn!(
+            "stepped down: the disk of --data-dir has not finished a write for an election timeout"
+        ),
+        StepDown::QuorumLost => {
+            tracing::warn!("stepped down: no majority was heard for an election timeout");
+        }
+        StepDown::Fault => tracing::warn!("stepped down: see the fault that is told next"),
+        StepDown::LaterTerm => tracing::info!("stepped down: there is a later term"),
+        StepDown::HandedOver => tracing::info!("stepped down: another member was called to lead"),
+        StepDown::Removed => tracing::info!("stepped down: it is no voter any more"),
     }
 }
 

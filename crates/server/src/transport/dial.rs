@@ -45,7 +45,9 @@ pub(super) enum DialError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(
-        "TLS: {error}: compare --peer-cert-file and --peer-trusted-ca-file of both, and the names in the peer's certificate with its URL"
+        "TLS: {error}: compare the scheme of its URL in --initial-cluster here with its \
+         --listen-peer-urls, then --peer-cert-file and --peer-trusted-ca-file of both, and the names in the \
+         peer's certificate with its URL"
     )]
     Tls { error: std::io::Error },
     #[error(

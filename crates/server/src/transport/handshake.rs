@@ -145,8 +145,11 @@ pub(super) enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub(super) enum HandshakeError {
-    /// Something else speaks, a browser perhaps.
-    #[error("it does not speak the peer protocol")]
+    /// Something else speaks, a browser perhaps, or a member over TLS where nobody expects that.
+    #[error(
+        "it does not speak the peer protocol; where it is a member that speaks TLS, --listen-peer-urls here \
+         has to be https too"
+    )]
     NotAPeer,
     /// The words were damaged on the way.
     #[error("its handshake has a wrong checksum")]

@@ -80,7 +80,10 @@ impl Senders {
 /// Why a connection ended.
 #[derive(Debug, Error)]
 enum InboundError {
-    #[error("TLS: {error}: compare --peer-cert-file and --peer-trusted-ca-file of both")]
+    #[error(
+        "TLS: {error}: compare the schemes of --listen-peer-urls here and of --initial-cluster there, then \
+         --peer-cert-file and --peer-trusted-ca-file of both"
+    )]
     Tls { error: std::io::Error },
     #[error("its handshake did not come in time")]
     Late,
@@ -224,7 +227,11 @@ impl Inbound {
             // Reported already, once.
             Err(InboundError::Refused(_)) => return,
             Err(error) => {
-                tracing::warn!(%remote, %error, "closed a connection to the peer port");
+                if let Some(unreported) = self.rejections.report() {
+                    tracing::warn!(
+                        %remote, %error, unreported, "closed a connection to the peer port"
+                    );
+                }
                 return;
             }
         };

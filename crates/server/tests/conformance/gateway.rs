@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -13,7 +14,7 @@ async fn post(address: &str, path: &str, body: &str) -> Answer {
     ask(address, "POST", path, &[], body).await
 }
 
-fn json(answer: &Answer) -> serde_json::Value {
+fn object(answer: &Answer) -> serde_json::Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {}", answer.body))
 }
 
@@ -23,26 +24,26 @@ async fn keys_are_written_and_read_on_any_member() {
     let addresses: Vec<String> = (0..3).map(|index| cluster.client_address(index)).collect();
     let answer = post(&addresses[0], "/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
-    assert_eq!(json(&answer)["header"]["revision"], "2");
+    assert_eq!(object(&answer)["header"]["revision"], "2");
     let answer = post(&addresses[1], "/v3/kv/range", r#"{"key":"Zm9v","unknown":[1]}"#).await;
-    let read = json(&answer);
+    let read = object(&answer);
     assert_eq!(read["kvs"][0]["value"], "YmFy", "{}", answer.body);
     assert_eq!((&read["count"], &read["kvs"][0]["mod_revision"]), (&"1".into(), &"2".into()));
     assert!(read.get("more").is_none(), "what is empty is left out: {}", answer.body);
     let txn = r#"{"compare":[{"result":"EQUAL","target":"CREATE","key":"Zm9v","createRevision":"2"}],
         "success":[{"requestPut":{"key":"Zm9v","value":"YmF6"}},{"request_range":{"key":"Zm9v"}}]}"#;
     let answer = post(&addresses[2], "/v3beta/kv/txn", txn).await;
-    let done = json(&answer);
+    let done = object(&answer);
     assert_eq!(done["succeeded"], true, "{}", answer.body);
     assert_eq!(done["responses"][1]["response_range"]["kvs"][0]["value"], "YmF6");
     let answer = post(&addresses[0], "/v3/kv/deleterange", r#"{"key":"Zm9v"}"#).await;
-    assert_eq!(json(&answer)["deleted"], "1");
+    assert_eq!(object(&answer)["deleted"], "1");
     let answer = post(&addresses[0], "/v3/cluster/member/list", "").await;
-    let members = json(&answer);
+    let members = object(&answer);
     assert_eq!(members["members"].as_array().map(Vec::len), Some(3), "{}", answer.body);
     assert!(members["members"][0]["peerURLs"][0].as_str().is_some(), "{}", answer.body);
     let answer = post(&addresses[0], "/v3/maintenance/status", "{}").await;
-    assert_eq!(json(&answer)["version"], "3.7.1", "{}", answer.body);
+    assert_eq!(object(&answer)["version"], "3.7.1", "{}", answer.body);
 }
 
 #[tokio::test]
@@ -65,22 +66,22 @@ async fn errors_have_etcds_texts_and_the_status_that_goes_with_them() {
     for (path, body, status, code, text) in cases {
         let answer = post(&address, path, body).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
-        let error = json(&answer);
+        let error = object(&answer);
         assert_eq!(error["code"], code, "{path}");
         assert_eq!(error["message"], text, "{path}");
     }
     for body in ["{", "[]", r#"{"key":1}"#] {
         let answer = post(&address, "/v3/kv/range", body).await;
-        assert_eq!((answer.status, json(&answer)["code"].clone()), (400, 3.into()), "{body}");
+        assert_eq!((answer.status, object(&answer)["code"].clone()), (400, 3.into()), "{body}");
     }
     let answer = ask(&address, "GET", "/v3/kv/range", &[], "").await;
-    assert_eq!((answer.status, json(&answer)["code"].clone()), (501, 12.into()));
+    assert_eq!((answer.status, object(&answer)["code"].clone()), (501, 12.into()));
     let answer = ask(&address, "OPTIONS", "/v3/kv/range", &[], "").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     let large = format!(r#"{{"key":"YQ==","value":"{}"}}"#, "AAAA".repeat(600_000));
     let answer = post(&address, "/v3/kv/put", &large).await;
-    assert_eq!(json(&answer)["message"], "etcdserver: request is too large");
+    assert_eq!(object(&answer)["message"], "etcdserver: request is too large");
 }
 
 /// A stream that is refused has the form of a stream.
@@ -102,7 +103,7 @@ async fn watches_and_leases_are_served_and_counted() {
     let cluster = Cluster::start(3).await;
     let addresses: Vec<String> = (0..3).map(|index| cluster.client_address(index)).collect();
     let answer = post(&addresses[0], "/v3/lease/grant", r#"{"TTL":"60","ID":"77"}"#).await;
-    assert_eq!((&json(&answer)["ID"], &json(&answer)["TTL"]), (&"77".into(), &"60".into()));
+    assert_eq!((&object(&answer)["ID"], &object(&answer)["TTL"]), (&"77".into(), &"60".into()));
     let create = r#"{"create_request":{"key":"Zm9v","prev_kv":true}}"#;
     let mut watch = Objects::post(&addresses[1], "/v3/watch", create).await;
     assert_eq!(watch.next().await["result"]["created"], true);
@@ -113,11 +114,11 @@ async fn watches_and_leases_are_served_and_counted() {
     assert_eq!((&key["value"], &key["lease"]), (&"YmFy".into(), &"77".into()), "{seen}");
     for address in &addresses {
         let answer = post(address, "/v3/lease/keepalive", r#"{"ID":"77"}"#).await;
-        assert_eq!(json(&answer)["result"]["TTL"], "60", "{}", answer.body);
+        assert_eq!(object(&answer)["result"]["TTL"], "60", "{}", answer.body);
     }
     let ask_keys = r#"{"ID":"77","keys":true}"#;
     let answer = post(&addresses[1], "/v3/lease/timetolive", ask_keys).await;
-    assert_eq!(json(&answer)["keys"][0], "Zm9v", "{}", answer.body);
+    assert_eq!(object(&answer)["keys"][0], "Zm9v", "{}", answer.body);
     let answer = post(&addresses[2], "/v3/kv/lease/revoke", r#"{"ID":"77"}"#).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let seen = watch.next().await;
@@ -140,6 +141,87 @@ async fn watches_and_leases_are_served_and_counted() {
         })
         .await;
     }
+}
+
+/// Asks what must be granted.
+async fn granted(address: &str, path: &str, body: serde_json::Value) -> serde_json::Value {
+    let answer = post(address, path, &body.to_string()).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    object(&answer)
+}
+
+#[tokio::test]
+async fn locks_and_offices_are_held() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.client_address(0);
+    for id in ["77", "78"] {
+        granted(&address, "/v3/lease/grant", json!({ "ID": id, "TTL": "600" })).await;
+    }
+    let leases = granted(&address, "/v3/lease/leases", json!({})).await;
+    assert_eq!(leases["leases"].as_array().map(Vec::len), Some(2), "{leases}");
+    // "name", and its prefix as a range.
+    let lock = |lease| json!({ "name": "bmFtZQ==", "lease": lease });
+    let first = granted(&address, "/v3/lock/lock", lock("77")).await;
+    let waits = tokio::spawn({
+        let (address, body) = (address.clone(), lock("78").to_string());
+        async move { post(&address, "/v3/lock/lock", &body).await }
+    });
+    until("the second to wait", async || cluster.everything(0, "name/").await.len() == 2).await;
+    granted(&address, "/v3/lease/revoke", json!({ "ID": "78" })).await;
+    // As in etcd it notices when its turn comes.
+    granted(&address, "/v3/lock/unlock", json!({ "key": first["key"] })).await;
+    let refused = waits.await.expect("it is answered");
+    assert_eq!(refused.status, 500);
+    assert_eq!(object(&refused)["message"], "mutex: session is expired");
+
+    let campaign = json!({ "name": "b2ZmaWNl", "lease": "77", "value": "YW5uZQ==" });
+    let elected = granted(&address, "/v3/election/campaign", campaign).await;
+    let mut observed =
+        Objects::post(&address, "/v3/election/observe", r#"{"name":"b2ZmaWNl"}"#).await;
+    assert_eq!(observed.next().await["result"]["kv"]["value"], "YW5uZQ==");
+    let proclaim = json!({ "leader": elected["leader"], "value": "YmVu" });
+    granted(&address, "/v3/election/proclaim", proclaim).await;
+    assert_eq!(observed.next().await["result"]["kv"]["value"], "YmVu");
+    let leader = granted(&address, "/v3/election/leader", json!({ "name": "b2ZmaWNl" })).await;
+    assert_eq!(leader["kv"]["value"], "YmVu", "{leader}");
+    granted(&address, "/v3/election/resign", json!({ "leader": elected["leader"] })).await;
+    let nobody = post(&address, "/v3/election/leader", r#"{"name":"b2ZmaWNl"}"#).await;
+    assert_eq!(object(&nobody)["message"], "election: no leader");
+}
+
+#[tokio::test]
+async fn what_operators_ask_for_is_answered() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let address = cluster.client_address(leader);
+    for value in ["YQ==", "Yg=="] {
+        granted(&address, "/v3/kv/put", json!({ "key": "Zm9v", "value": value })).await;
+    }
+    granted(&address, "/v3/kv/compaction", json!({ "revision": "2" })).await;
+    let hash = granted(&address, "/v3/maintenance/hash", json!({})).await;
+    let hash_kv = granted(&address, "/v3/maintenance/hashkv", json!({ "revision": "3" })).await;
+    assert_eq!(hash["hash"], hash_kv["hash"], "both of the latest revision");
+    assert_eq!(
+        (&hash_kv["hash_revision"], &hash_kv["compact_revision"]),
+        (&"3".into(), &"2".into())
+    );
+    granted(&address, "/v3/maintenance/defragment", json!({})).await;
+    let alarms = granted(&address, "/v3/maintenance/alarm", json!({ "action": "GET" })).await;
+    assert!(alarms.get("alarms").is_none(), "{alarms}");
+    let target = (leader + 1) % 3;
+    let body = json!({ "targetID": cluster.id(target).await.to_string() });
+    granted(&address, "/v3/maintenance/transfer-leadership", body).await;
+    assert_eq!(cluster.leader().await, target);
+    let joining = json!({ "peerURLs": ["http://127.0.0.1:1"], "isLearner": true });
+    let added = granted(&address, "/v3/cluster/member/add", joining).await;
+    let id = &added["member"]["ID"];
+    let moved = json!({ "ID": id, "peerURLs": ["http://127.0.0.1:2"] });
+    granted(&address, "/v3/cluster/member/update", moved).await;
+    let lags = post(&address, "/v3/cluster/member/promote", &json!({ "ID": id }).to_string()).await;
+    let text = "etcdserver: can only promote a learner member which is in sync with leader";
+    assert_eq!(object(&lags)["message"], text);
+    let left = granted(&address, "/v3/cluster/member/remove", json!({ "ID": id })).await;
+    assert_eq!(left["members"].as_array().map(Vec::len), Some(3), "{left}");
 }
 
 async fn open_files(address: &str) -> u64 {
@@ -185,7 +267,7 @@ async fn whether_an_older_version_may_be_gone_back_to() {
     let address = cluster.client_address(0);
     let ask = async |body: &str| {
         let answer = post(&address, "/v3/maintenance/downgrade", body).await;
-        (answer.status, json(&answer))
+        (answer.status, object(&answer))
     };
     for body in [r#"{"version":"3.6"}"#, r#"{"action":"CANCEL"}"#] {
         let (status, answer) = ask(body).await;

@@ -446,6 +446,8 @@ async fn leadership_is_moved_to_whom_it_is_asked_for() {
     assert!(answer.header.is_none());
     assert_eq!(cluster.leader().await, target);
     cluster.put(leader, "after", "value").await;
+    let log = cluster.log(leader);
+    assert!(log.contains("stepped down: another member was called to lead"), "{log}");
 
     let joining = cluster.prepare_another();
     let learner = add(&cluster, 0, joining, true).await.expect("a learner");

@@ -278,7 +278,7 @@ async fn a_peer_with_the_wrong_certificate_is_named_once_with_the_remedy() {
     let log = cluster.log(0);
     let lines = log.lines().filter(|line| line.contains("rejected connection on peer endpoint"));
     assert!(lines.count() <= 2, "{log}");
-    assert!(log.contains("compare --peer-cert-file and --peer-trusted-ca-file"), "{log}");
+    assert!(log.contains("--peer-cert-file and --peer-trusted-ca-file of both"), "{log}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -54,7 +54,10 @@ pub(super) async fn check(
     if let Some(uri) = without_beta(request.uri()) {
         *request.uri_mut() = uri;
     }
-    let host = host_name(request.headers(), request.uri());
+    let host = match host_name(request.headers(), request.uri(), request.version()) {
+        Ok(host) => host,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why.to_owned()),
+    };
     if !secure && !access.takes_host(&host) {
         tracing::warn!(
             host,
@@ -82,15 +85,27 @@ fn without_beta(uri: &Uri) -> Option<Uri> {
     format!("/v3/{rest}").parse().ok()
 }
 
-/// The host that the client believes to speak to, without its port.
-fn host_name(headers: &HeaderMap, uri: &Uri) -> String {
-    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let authority = named.or_else(|| uri.authority().map(|authority| authority.as_str()));
-    let authority = authority.unwrap_or_default();
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or_default().to_owned();
+/// The host that the client believes to speak to, without its port: what a proxy in between may take for
+/// another one is none (RFC 9112, 3.2).
+fn host_name(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<String, &'static str> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let named = hosts.next();
+    if hosts.next().is_some() {
+        return Err("too many Host headers");
     }
-    authority.split(':').next().unwrap_or_default().to_owned()
+    if named.is_none() && uri.authority().is_none() && version == Version::HTTP_11 {
+        return Err("missing required Host header");
+    }
+    let named = match named.map(HeaderValue::to_str) {
+        None => "",
+        Some(Ok(named)) if !named.contains('@') => named,
+        Some(_) => return Err("malformed Host header"),
+    };
+    let authority = uri.authority().map_or(named, |authority| authority.as_str());
+    Ok(match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default().to_owned(),
+        None => authority.split(':').next().unwrap_or_default().to_owned(),
+    })
 }
 
 fn unknown_host(host: &str) -> String {
@@ -122,8 +137,27 @@ mod tests {
         for (text, host) in [("a:1", "a"), ("[::1]:2379", "::1"), ("a", "a"), ("", "")] {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, HeaderValue::from_str(text).unwrap());
-            assert_eq!(host_name(&headers, &Uri::from_static("/")), host);
+            assert_eq!(host_of(&headers, "/").as_deref(), Ok(host));
         }
+    }
+
+    fn host_of(headers: &HeaderMap, uri: &'static str) -> Result<String, &'static str> {
+        host_name(headers, &Uri::from_static(uri), Version::HTTP_11)
+    }
+
+    #[test]
+    fn a_host_that_could_be_two_is_none() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(host_of(&headers, "/"), Err("missing required Host header"));
+        assert_eq!(host_of(&headers, "http://a/health").as_deref(), Ok("a"));
+        let old = host_name(&headers, &Uri::from_static("/"), Version::HTTP_10);
+        assert_eq!(old.as_deref(), Ok(""));
+        headers.append(header::HOST, HeaderValue::from_static("b"));
+        assert_eq!(host_of(&headers, "http://a/health").as_deref(), Ok("a"), "the target wins");
+        headers.append(header::HOST, HeaderValue::from_static("c"));
+        assert_eq!(host_of(&headers, "/"), Err("too many Host headers"));
+        headers.insert(header::HOST, HeaderValue::from_static("b@c"));
+        assert_eq!(host_of(&headers, "/"), Err("malformed Host header"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -15,6 +16,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{QUICK, assert_no_panic};
 use crate::cluster::proto::etcdserverpb::compare::{CompareResult, CompareTarget};
+use crate::cluster::proto::etcdserverpb::kv_client::KvClient;
 use crate::cluster::proto::etcdserverpb::request_op::Request;
 use crate::cluster::proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
@@ -198,6 +200,31 @@ async fn what_is_too_much_to_wait_is_refused_at_once() {
     while let Some(put) = puts.join_next().await {
         put.expect("it was asked").expect("there was room for it");
     }
+    cluster.put(leader, "key", "value").await;
+}
+
+/// What a leader had under way when it lost the others: nobody knows whether the write happens, and the
+/// read is tried again for as long as it may take.
+#[tokio::test]
+async fn what_nobody_can_confirm_runs_out_of_time() {
+    let flags = ["--heartbeat-interval=100", "--election-timeout=1000"];
+    let mut cluster = Cluster::start_with(3, &flags).await;
+    cluster.put(0, "key", "value").await;
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = (0..3).filter(|&index| index != leader).collect();
+    others.iter().for_each(|&other| cluster.process(other).pause());
+    // A client that waits for as long as it takes.
+    let url = format!("http://{}", cluster.client_address(leader));
+    let channel = Endpoint::from_shared(url).expect("a URI").connect().await.expect("it listens");
+    let (mut writer, mut reader) = (KvClient::new(channel.clone()), KvClient::new(channel));
+    let write = writer.put(put("key".to_owned(), "other".to_owned()));
+    let read = reader.range(RangeRequest { key: "key".into(), ..RangeRequest::default() });
+    let (written, read) = tokio::join!(write, read);
+    is(written, Code::Unavailable, "etcdserver: request timed out");
+    is(read, Code::Unavailable, "etcdserver: request timed out");
+    let log = cluster.log(leader);
+    assert!(log.contains("stepped down: no majority was heard"), "{log}");
+    others.iter().for_each(|&other| cluster.process(other).resume());
     cluster.put(leader, "key", "value").await;
 }
 
