@@ -26,6 +26,13 @@ Exit status:
   3  no member answered, or none could serve it; nothing was done
   4  whether a write was done is not known";
 
+const LOCK_EXIT_HELP: &str = "\
+Exit status, with a command: its own, or 128 and the signal that ended it; else
+  0  it was stopped while it held the lock
+  1  the lock was lost, or it was stopped before it had it
+  2  the command makes no sense
+  3  no member answered, or the command cannot be run";
+
 /// The commands of the client.
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
@@ -74,7 +81,8 @@ pub(super) enum ClientCommand {
     /// Print what changes, as it changes.
     ///
     /// Of each change PUT or DELETE, then, where asked for, key and value as they were, then key and
-    /// value, each on a line of its own. Goes on with another member where one has gone.
+    /// value, each on a line of its own. Goes on with another member where one has gone, until it is
+    /// stopped.
     #[command(after_help = EXIT_HELP)]
     Watch {
         #[command(flatten)]
@@ -90,9 +98,9 @@ pub(super) enum ClientCommand {
     /// Hold a lock, while a command runs or until this is stopped.
     ///
     /// Waits until nobody else holds the lock, then runs the command, with the lock's key in
-    /// ETCD_LOCK_KEY, and ends with its exit status. Without a command it prints the key and holds the
-    /// lock until it is stopped. Exit status 1 says that it was lost.
-    #[command(after_help = EXIT_HELP)]
+    /// ETCD_LOCK_KEY and the revision of its creation in ETCD_LOCK_REV. Without a command it prints the
+    /// key and holds the lock until it is stopped.
+    #[command(after_help = LOCK_EXIT_HELP)]
     Lock {
         #[command(flatten)]
         options: ClientOptions,
@@ -133,7 +141,7 @@ pub(super) struct ClientOptions {
     #[arg(long, value_name = "ENDPOINTS")]
     endpoints: Option<String>,
     /// How to print the answer [default: text].
-    #[arg(short, long, value_enum)]
+    #[arg(short, long, value_enum, short_alias = 'w', alias = "write-out")]
     output: Option<OutputFormat>,
     /// How many seconds asking may take, all members together [default: 10].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -169,6 +177,7 @@ impl ClientOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
     /// For people.
+    #[value(alias = "simple")]
     Text,
     /// For scripts: one JSON object on one line.
     Json,

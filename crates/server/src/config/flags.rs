@@ -68,8 +68,19 @@ pub enum FlagError {
         problem: String,
     },
     /// Ignoring the flag would not do what it asks for.
-    #[error("--{0} is not supported yet: leave it out")]
+    #[error("--{0} is not supported yet: leave it out{remedy}", remedy = instead_of(.0))]
     Unsupported(&'static str),
+}
+
+/// What does what the flag is for.
+fn instead_of(flag: &str) -> &'static str {
+    match flag {
+        "force-new-cluster" => "; `quorate recover` brings back what one member has",
+        "wal-dir" => {
+            "; the log is below --data-dir, which may be on the disk that was meant for it"
+        }
+        _ => "",
+    }
 }
 
 impl FlagError {

@@ -189,7 +189,7 @@ fn start_member(
     let (cluster, member) = (identity.cluster, NodeId(identity.member));
     let incarnation = data.incarnation;
     let machine = data.open_machine(&config.data_directory, MachineConfig::default())?;
-    tracing::info!(lease_reads = ?config.lease_reads, "reads without asking the others");
+    tracing::info!(lease_reads = ?config.lease_reads, "whether reads are served under a lease");
     let leases = machine.lease_clock();
     let request_timeout_ms = ApiLimits::request_timeout_ms_for(config.election_timeout_ms);
     let raft = Config {

@@ -100,7 +100,11 @@ fn register_facts(registry: &mut Registry, facts: &Facts) {
     }
     let quota = Gauge::<i64>::default();
     quota.set(facts.quota_bytes);
-    registry.register("etcd_server_quota_backend_bytes", "Bytes that the store may have", quota);
+    registry.register(
+        "etcd_server_quota_backend_bytes",
+        "The default of etcd; it is not enforced",
+        quota,
+    );
 }
 
 /// The same in the older format, which knows no suffix of counters: there their type is told of the

@@ -29,9 +29,10 @@ impl Output {
         };
         let all: Vec<_> = response.members.iter().flat_map(named).collect();
         let (all, urls) = (all.join(","), added.peer_urls.join(","));
+        let how = if added.is_learner { "as learner to" } else { "to" };
         let text = || {
             format!(
-                "Member {:x} added to cluster {cluster:x}\n\n\
+                "Member {:x} added {how} cluster {cluster:x}\n\n\
                  ETCD_NAME=\"{name}\"\n\
                  ETCD_INITIAL_CLUSTER=\"{all}\"\n\
                  ETCD_INITIAL_ADVERTISE_PEER_URLS=\"{urls}\"\n\
