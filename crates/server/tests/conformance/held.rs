@@ -137,6 +137,13 @@ async fn a_command_runs_under_a_lock_and_its_status_is_passed_on() {
         assert_eq!(holder.ended().await, Some(0));
         assert!(cluster.everything(0, "name/").await.is_empty());
     }
+    #[cfg(target_os = "linux")]
+    {
+        let mut holder = Holder::start(client(&cluster, 0), &words);
+        assert_eq!(holder.line().await, "begun");
+        holder.signal(libc::SIGKILL);
+        assert_eq!(holder.line().await, "told");
+    }
     let words = ["lock", "other", "/no/such/program"];
     assert_eq!(Holder::start(client(&cluster, 0), &words).ended().await, Some(3));
     assert!(cluster.everything(0, "other/").await.is_empty(), "nothing is left of it");

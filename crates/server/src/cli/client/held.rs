@@ -147,10 +147,10 @@ async fn run(
     stop: impl Future<Output = &'static str>,
 ) -> Result<Ended, ClientError> {
     let key = String::from_utf8_lossy(&held.key).into_owned();
-    let mut child = Command::new(program)
-        .args(words)
-        .env(KEY_VARIABLE, key)
-        .env(REVISION_VARIABLE, held.revision.to_string())
+    let mut command = Command::new(program);
+    command.args(words).env(KEY_VARIABLE, key).env(REVISION_VARIABLE, held.revision.to_string());
+    stops_with_this_process(&mut command);
+    let mut child = command
         .spawn()
         .map_err(|error| ClientError::Io { what: "cannot run the command", error })?;
     let ended = tokio::select! {
@@ -165,6 +165,24 @@ async fn run(
         lost => Ok(lost),
     }
 }
+
+/// What runs under a lock must not outlast the one who renews it, not even where that is killed.
+#[cfg(target_os = "linux")]
+fn stops_with_this_process(command: &mut Command) {
+    let ask = || {
+        // SAFETY: it takes two numbers, and is one of the calls that are allowed between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(ask) };
+}
+
+/// Elsewhere nothing tells it.
+#[cfg(not(target_os = "linux"))]
+fn stops_with_this_process(_command: &mut Command) {}
 
 fn done(status: std::io::Result<ExitStatus>) -> Result<Ended, ClientError> {
     let failed = |error| ClientError::Io { what: "cannot wait for the command", error };

@@ -54,8 +54,8 @@ const PING_INTERVAL_MIN_MS_DEFAULT: u64 = 5000;
 pub struct ConnectionOptions {
     /// Calls that one connection may have under way: `--max-concurrent-streams`.
     pub streams_max: u32,
-    /// Bytes of requests on one connection that may wait to be read, of all its calls. A thirtieth as many
-    /// small messages may, a few tens of thousands; one that has more waiting is closed.
+    /// Bytes of requests on one connection that may wait to be read, of all its calls. A small message counts
+    /// for half a kilobyte, so there may be some thirty thousand; a connection with more is closed.
     pub waiting_bytes_max: u32,
     /// Milliseconds after which an idle connection is probed: `--grpc-keepalive-interval`.
     pub keepalive_interval_ms: u64,
