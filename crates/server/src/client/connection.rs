@@ -286,7 +286,7 @@ impl Client {
         let asked = maintenance.status(wire::StatusRequest {});
         match timeout_at(limit.min(deadline), asked).await {
             Ok(Ok(status)) => Ok((channel, status.into_inner())),
-            Ok(Err(status)) => Err(EndpointError::of_status(endpoint.clone(), &status)),
+            Ok(Err(status)) => Err(EndpointError::of_first_status(endpoint.clone(), &status)),
             Err(_elapsed) => Err(failed("it accepts connections but does not answer")),
         }
     }

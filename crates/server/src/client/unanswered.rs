@@ -14,8 +14,26 @@ impl EndpointError {
         Self { endpoint, text: text.to_owned(), is_closed: false }
     }
 
-    /// The connection did not come about, or broke.
+    /// The connection did not come about.
     pub(super) fn of_connection(endpoint: Endpoint, error: &(dyn Error + 'static)) -> Self {
+        Self::of_cause(endpoint, error).with_hint()
+    }
+
+    /// What a member said; or, where none did, what was the matter with the connection.
+    pub(super) fn of_status(endpoint: Endpoint, status: &Status) -> Self {
+        match status.source() {
+            Some(source) => Self::of_cause(endpoint, source),
+            None => Self::of_text(endpoint, &describe(status)),
+        }
+    }
+
+    /// The same of the first request on a connection.
+    pub(super) fn of_first_status(endpoint: Endpoint, status: &Status) -> Self {
+        let error = Self::of_status(endpoint, status);
+        if status.source().is_some() { error.with_hint() } else { error }
+    }
+
+    fn of_cause(endpoint: Endpoint, error: &(dyn Error + 'static)) -> Self {
         let (mut cause, mut is_closed) = (error, false);
         loop {
             let io = cause.downcast_ref::<io::Error>();
@@ -25,19 +43,14 @@ impl EndpointError {
                 None => break,
             }
         }
-        let mut text = cause.to_string();
-        if !is_closed {
-            text.push_str(hint(&endpoint, &text));
-        }
-        Self { endpoint, text, is_closed }
+        Self { endpoint, text: cause.to_string(), is_closed }
     }
 
-    /// What a member said; or, where none did, what was the matter with the connection.
-    pub(super) fn of_status(endpoint: Endpoint, status: &Status) -> Self {
-        match status.source() {
-            Some(source) => Self::of_connection(endpoint, source),
-            None => Self::of_text(endpoint, &describe(status)),
+    fn with_hint(mut self) -> Self {
+        if !self.is_closed {
+            self.text.push_str(hint(&self.endpoint, &self.text));
         }
+        self
     }
 }
 
