@@ -132,7 +132,9 @@ impl Node {
         if self.config.check_quorum && !self.hears_quorum() {
             return self.step_down(StepDown::QuorumLost);
         }
-        if self.disk_is_stalled() {
+        // Where it alone has a vote there is nobody to make room for, and an election would cost a write more.
+        let is_needed = self.log.configuration().is_sole_voter(self.config.id);
+        if self.disk_is_stalled() && !is_needed {
             return self.step_down(StepDown::DiskStalled);
         }
         self.give_up_overdue_snapshots();
