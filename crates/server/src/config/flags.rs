@@ -601,7 +601,11 @@ mod tests {
     #[test]
     fn what_cannot_be_left_out_silently_is_refused() {
         let error = parse(&["--wal-dir=x"], &[]).expect_err("one directory holds all");
-        assert_eq!(error.to_string(), "--wal-dir is not supported yet: leave it out");
+        assert_eq!(
+            error.to_string(),
+            "--wal-dir is not supported yet: leave it out; the log is below --data-dir, which may be on the disk that \
+             was meant for it"
+        );
         assert!(!error.is_usage());
         assert!(parse(&["--force-new-cluster=false", "--wal-dir="], &[]).is_ok());
         let flags = parse(&["--snapshot-count=5", "--snapshot-count=6"], &[]).expect("taken");
