@@ -365,7 +365,10 @@ async fn without_both_others_nobody_is_elected_and_the_member_says_so() {
     assert_eq!(cluster.everything(wiped, "before").await.len(), 1);
 
     cluster.start_member(leader);
-    cluster.put(wiped, "after", "value").await;
+    until("a leader that takes writes", async || {
+        cluster.kv(wiped).put(put("after".to_owned(), "value".to_owned())).await.is_ok()
+    })
+    .await;
     assert_ne!(cluster.leader().await, wiped);
     assert_no_panic(&cluster);
 }
