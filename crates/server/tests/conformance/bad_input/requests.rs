@@ -203,16 +203,16 @@ async fn what_is_too_much_to_wait_is_refused_at_once() {
 /// read is tried again for as long as it may take.
 #[tokio::test]
 async fn what_nobody_can_confirm_runs_out_of_time() {
-    let flags = ["--heartbeat-interval=100", "--election-timeout=1000"];
+    let flags = ["--heartbeat-interval=100", "--election-timeout=3000"];
     let mut cluster = Cluster::start_with(3, &flags).await;
     cluster.put(0, "key", "value").await;
     let leader = cluster.leader().await;
     let others: Vec<usize> = (0..3).filter(|&index| index != leader).collect();
-    others.iter().for_each(|&other| cluster.process(other).pause());
     // A client that waits for as long as it takes.
     let url = format!("http://{}", cluster.client_address(leader));
     let channel = Endpoint::from_shared(url).expect("a URI").connect().await.expect("it listens");
     let (mut writer, mut reader) = (KvClient::new(channel.clone()), KvClient::new(channel));
+    others.iter().for_each(|&other| cluster.process(other).pause());
     let write = writer.put(put("key".to_owned(), "other".to_owned()));
     let read = reader.range(RangeRequest { key: "key".into(), ..RangeRequest::default() });
     let (written, read) = tokio::join!(write, read);
