@@ -4,13 +4,24 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 func TestMembersAndStatus(t *testing.T) {
 	client := connect(t)
-	list, err := client.MemberList(within(t))
-	same(t, "list", err, nil)
+	var list *clientv3.MemberListResponse
+	// Each tells the others where it is once it has a leader, and may serve a moment before.
+	eventually(t, "the members' URLs", func() bool {
+		var err error
+		list, err = client.MemberList(within(t))
+		same(t, "list", err, nil)
+		told := 0
+		for _, member := range list.Members {
+			told += min(len(member.ClientURLs), 1)
+		}
+		return told == len(endpoints(t))
+	})
 	same(t, "members", len(list.Members), len(endpoints(t)))
 	ids := map[uint64]bool{}
 	for _, member := range list.Members {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::cluster::Cluster;
 use crate::etcd_programs;
+use crate::process::until;
 
 struct Etcdctl {
     program: PathBuf,
@@ -133,6 +134,12 @@ async fn compaction() {
 #[ignore = "needs Go: cargo xtask etcdctl"]
 async fn members_and_status() {
     let (cluster, etcdctl) = start().await;
+    // Each tells the others once it has a leader, and may serve a moment before.
+    until("all to have told where they are", async || {
+        let members = etcdctl.ok("member list");
+        cluster.endpoints().split(',').all(|endpoint| members.contains(endpoint))
+    })
+    .await;
     let members = etcdctl.ok("member list");
     assert_eq!(members.lines().count(), 3, "{members}");
     for line in members.lines() {
@@ -140,9 +147,6 @@ async fn members_and_status() {
         assert!(u64::from_str_radix(fields[0], 16).is_ok(), "{line}");
         assert_eq!(fields[1], "started", "{line}");
         assert_eq!(fields[5], "false", "{line}");
-    }
-    for endpoint in cluster.endpoints().split(',') {
-        assert!(members.contains(endpoint), "{endpoint} in {members}");
     }
     let status = etcdctl.ok("endpoint status");
     assert_eq!(status.lines().count(), 3, "{status}");
