@@ -11,9 +11,9 @@ import (
 func TestMembersAndStatus(t *testing.T) {
 	client := connect(t)
 	var list *clientv3.MemberListResponse
+	var err error
 	// Each tells the others where it is once it has a leader, and may serve a moment before.
 	eventually(t, "the members' URLs", func() bool {
-		var err error
 		list, err = client.MemberList(within(t))
 		same(t, "list", err, nil)
 		told := 0
