@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::output::Output;
 use super::{ClientOptions, connect, report};
 use crate::client::{ClientError, Held, Session};
 use crate::member::stop_or_hangup_requested;
@@ -76,22 +77,16 @@ pub(super) async fn lock(
     let session = client.session(arguments.lasting.ttl).await?;
     let ended = {
         let mut expired = pin!(session.expired());
-        tokio::select! {
-            error = &mut expired => Ok(Ended::Lost(error)),
-            _signal = &mut stop => Ok(Ended::GaveUp),
-            held = session.lock(arguments.name.as_encoded_bytes()) => match held {
-                Err(error) => Ok(Ended::Lost(error)),
-                Ok(held) => {
-                    let lost = session.lost(&held, expired);
-                    match arguments.command.split_first() {
-                        Some((program, words)) => run(&held, program, words, lost, stop).await,
-                        None => match output.held(&held, None) {
-                            Ok(()) => Ok(until_lost(lost, stop).await),
-                            Err(error) => Err(error),
-                        },
-                    }
+        let asked = session.lock(arguments.name.as_encoded_bytes());
+        match turn(asked, &mut expired, &mut stop).await {
+            Err(ended) => Ok(ended),
+            Ok(held) => {
+                let lost = session.lost(&held, expired);
+                match arguments.command.split_first() {
+                    Some((program, words)) => run(&held, program, words, lost, stop).await,
+                    None => show(&output, &held, None, lost, stop).await,
                 }
-            },
+            }
         }
     };
     close(session, ended).await
@@ -113,19 +108,40 @@ pub(super) async fn elect(
     let session = client.session(arguments.lasting.ttl).await?;
     let ended = {
         let mut expired = pin!(session.expired());
-        tokio::select! {
-            error = &mut expired => Ok(Ended::Lost(error)),
-            _signal = &mut stop => Ok(Ended::GaveUp),
-            held = session.campaign(name, value) => match held {
-                Err(error) => Ok(Ended::Lost(error)),
-                Ok(held) => match output.held(&held, Some(value)) {
-                    Ok(()) => Ok(until_lost(session.lost(&held, expired), stop).await),
-                    Err(error) => Err(error),
-                },
-            },
+        match turn(session.campaign(name, value), &mut expired, &mut stop).await {
+            Err(ended) => Ok(ended),
+            Ok(held) => show(&output, &held, Some(value), session.lost(&held, expired), stop).await,
         }
     };
     close(session, ended).await
+}
+
+/// Waits for its turn.
+///
+/// # Errors
+/// It does not come.
+async fn turn(
+    asked: impl Future<Output = Result<Held, ClientError>>,
+    expired: impl Future<Output = ClientError>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Held, Ended> {
+    tokio::select! {
+        error = expired => Err(Ended::Lost(error)),
+        _signal = stop => Err(Ended::GaveUp),
+        held = asked => held.map_err(Ended::Lost),
+    }
+}
+
+/// Prints what is held, for as long as it is.
+async fn show(
+    output: &Output,
+    held: &Held,
+    value: Option<&[u8]>,
+    lost: impl Future<Output = ClientError>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<Ended, ClientError> {
+    output.held(held, value)?;
+    Ok(until_lost(lost, stop).await)
 }
 
 async fn until_lost(
@@ -197,19 +213,21 @@ fn ask_to_stop(child: &Child) {
 }
 
 async fn close(session: Session<'_>, ended: Result<Ended, ClientError>) -> Result<u8, ClientError> {
-    if let Ok(Ended::Lost(error)) = &ended {
-        let status = report(error);
-        // Others may be waiting for what still hangs on the lease; without an answer it ends by itself.
-        let _ = timeout(CLOSING, session.close()).await;
-        return Ok(status);
-    }
-    // What could not be ended ends by itself; what was the matter before that is told first.
-    let closed = session.close().await;
-    match ended? {
-        Ended::Lost(error) => Err(error),
-        Ended::GaveUp => closed.and(Err(ClientError::GaveUp)),
-        Ended::Stopped => closed.map(|()| 0),
-        Ended::Done(status) => closed.map(|()| exit_status(status)),
+    match ended {
+        Ok(Ended::Lost(error)) => {
+            let status = report(&error);
+            // Others may be waiting for what still hangs on the lease; without an answer it ends by itself.
+            let _ = timeout(CLOSING, session.close()).await;
+            Ok(status)
+        }
+        Ok(Ended::GaveUp) => session.close().await.and(Err(ClientError::GaveUp)),
+        Ok(Ended::Stopped) => session.close().await.map(|()| 0),
+        Ok(Ended::Done(status)) => session.close().await.map(|()| exit_status(status)),
+        // What could not be ended ends by itself; this was the matter before that.
+        Err(error) => {
+            let _ = session.close().await;
+            Err(error)
+        }
     }
 }
 
