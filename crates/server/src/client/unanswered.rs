@@ -9,6 +9,13 @@ use tonic::Status;
 use super::connection::describe;
 use super::{Endpoint, EndpointError};
 
+const SCHEME_HINT: &str = " (where the member speaks TLS, write https:// before it)";
+
+/// TLS 1.3 tells of a certificate that it misses, or does not take, only after the client has begun; what is
+/// seen of that is a connection that ends.
+const CERTIFICATE_HINT: &str =
+    " (where the member asks for a certificate, name one that it takes with --cert and --key)";
+
 impl EndpointError {
     pub(super) fn of_text(endpoint: Endpoint, text: &str) -> Self {
         Self { endpoint, text: text.to_owned(), is_closed: false }
@@ -16,7 +23,7 @@ impl EndpointError {
 
     /// The connection did not come about.
     pub(super) fn of_connection(endpoint: Endpoint, error: &(dyn Error + 'static)) -> Self {
-        Self::of_cause(endpoint, error).with_hint()
+        Self::of_cause(endpoint, error).with_hint("")
     }
 
     /// What a member said; or, where none did, what was the matter with the connection.
@@ -30,7 +37,7 @@ impl EndpointError {
     /// The same of the first request on a connection.
     pub(super) fn of_first_status(endpoint: Endpoint, status: &Status) -> Self {
         let error = Self::of_status(endpoint, status);
-        if status.source().is_some() { error.with_hint() } else { error }
+        if status.source().is_some() { error.with_hint(CERTIFICATE_HINT) } else { error }
     }
 
     fn of_cause(endpoint: Endpoint, error: &(dyn Error + 'static)) -> Self {
@@ -46,23 +53,12 @@ impl EndpointError {
         Self { endpoint, text: cause.to_string(), is_closed }
     }
 
-    fn with_hint(mut self) -> Self {
+    /// With what is usually the matter: a port of TLS ends a connection that speaks plainly.
+    fn with_hint(mut self, where_secure: &str) -> Self {
         if !self.is_closed {
-            self.text.push_str(hint(&self.endpoint, &self.text));
+            let is_secure = self.endpoint.is_secure();
+            self.text.push_str(if is_secure { where_secure } else { SCHEME_HINT });
         }
         self
-    }
-}
-
-/// What is usually the matter. A port of TLS ends a connection that speaks plainly, and TLS 1.3 tells of a
-/// certificate that it misses only after the client has begun.
-fn hint(endpoint: &Endpoint, text: &str) -> &'static str {
-    const ALERTS: [&str; 2] = ["CertificateRequired", "certificate required"];
-    if !endpoint.is_secure() {
-        return " (where the member speaks TLS, write https:// before it)";
-    }
-    match ALERTS.iter().any(|alert| text.contains(alert)) {
-        true => " (it asks for a certificate: name one with --cert and --key)",
-        false => "",
     }
 }

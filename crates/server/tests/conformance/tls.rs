@@ -152,6 +152,7 @@ async fn members_and_clients_know_each_other_by_their_certificates() {
     assert_eq!(refused.status, Some(3), "{}", refused.stdout);
     let refused = client(&cluster, 0, &["get", "a"], &good[..1]).await;
     assert_eq!(refused.status, Some(3), "{}", refused.stdout);
+    assert!(refused.stderr.contains("with --cert and --key"), "{}", refused.stderr);
     let untrusting = client(&cluster, 0, &["get", "a"], &shown(&other, "client")).await;
     assert_eq!(untrusting.status, Some(3), "{}", untrusting.stdout);
     assert!(untrusting.stderr.contains("UnknownIssuer"), "{}", untrusting.stderr);
